@@ -1,0 +1,74 @@
+# Copyright The podproc Authors.
+# SPDX-License-Identifier: Apache-2.0
+#
+# Needs Debian 12, root, Go, git and make; installs the rest itself (deps).
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Static binaries: one for every image, and for a VM without libraries.
+export CGO_ENABLED := 0
+
+# -count=1: what a test says of a kernel is not true for ever, so none is cached.
+# -p 1: packages one after the other, as tests judge CPU time on few CPUs.
+GO_TEST := go test -count=1 -p 1
+RINGS   := test-pure test-node test-vm test-deploy test-cluster
+
+.PHONY: help deps build run test $(RINGS) soak bench lint vm cluster cluster-down
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+deps: ## Install the Debian packages of test/packages.txt that are missing
+	@test/deps.sh
+
+build: ## Build the static binaries into bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+run: build ## Show a 256 MiB, 1 CPU container beside this machine
+	@test/deps.sh procps python3
+	@test/run.sh
+
+test: deps build ## Run every ring of tests, one after the other
+	@for ring in $(RINGS); do echo "== $$ring"; t=$$SECONDS; $(MAKE) $$ring; echo "== $$ring took $$((SECONDS - t)) s"; done
+
+test-pure: lint ## Linters, and the tests beside the code
+	@go build ./... # with all CPUs, before -p 1 would build one by one
+	$(GO_TEST) -short $$(go list ./... | grep -v /test/) ./test/layers
+
+test-node: deps build ## This machine's kernel: real mounts, cgroups and consumers
+	$(GO_TEST) -timeout 20m ./test/node/... ./test/bench/...
+
+test-vm: deps build ## The same tests on cgroup v2, in a VM
+	$(GO_TEST) ./test/vm/...
+	go run ./test/vm -test
+
+test-deploy: deps build ## Chart, manifests and image
+	$(GO_TEST) -timeout 10m ./test/deploy/...
+
+test-cluster: deps build ## A real Kubernetes, one node on cgroup v1 and one on v2
+	$(GO_TEST) -timeout 25m ./test/cluster/...
+
+soak: deps build ## The long forms of the tests, and fuzzing; takes hours
+	PODPROC_SOAK=1 $(GO_TEST) -timeout 4h ./fusefs/... ./webhook/... ./test/node/... ./test/cluster/...
+	@test/fuzz.sh
+
+bench: deps build ## Cost of reads beside procfs, a constant go-fuse file and LXCFS
+	go run ./test/bench
+
+lint: ## gofmt, go vet, go mod tidy, staticcheck
+	@fmt=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); [ -z "$$fmt" ] || { echo "gofmt: $$fmt"; exit 1; }
+	go vet ./...
+	go mod tidy -diff
+	go tool -modfile=test/tools/go.mod staticcheck ./...
+
+vm: deps build ## A shell in the cgroup v2 VM
+	@go run ./test/vm -shell
+
+cluster: deps build ## Start the test cluster and leave it running
+	go run ./test/cluster/up
+
+cluster-down: ## Stop it
+	go run ./test/cluster/up -down
