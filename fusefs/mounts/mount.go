@@ -1,0 +1,216 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mounts puts podproc's file system where it belongs and takes it
+// away again: at one directory of the node, and over the kernel's files in
+// running containers.
+//
+// It looks for mounts in mountinfo only, which no file system can delay, and
+// walks no path of a container through a link that the container made. It
+// never opens, stats or lists what lies under a podproc mount whose server
+// may be gone, so a dead or a stuck server stops nothing here. What is not
+// podproc's is never touched. It needs CAP_SYS_ADMIN, and CAP_SYS_CHROOT for
+// other mount namespaces; Linux >= 5.2, but for Mount and Unmount.
+//
+// A program that links it has its main goroutine locked to its first thread.
+package mounts
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// How our mounts are told from others in mountinfo, where it says
+// "fuse.podproc podproc".
+const (
+	subtype = "podproc"
+	source  = "podproc"
+)
+
+// Point is a directory in a mount namespace.
+type Point struct {
+	// Namespace is the path of a mount namespace's file, as in
+	// /proc/1/ns/mnt. Empty: the one of this process.
+	Namespace string
+	// Dir is an absolute path there. It is made when it is missing.
+	Dir string
+}
+
+// Mount makes a FUSE file system whose requests come from dev, a fresh open
+// /dev/fuse, and attaches it. podproc mounts that are there already, however
+// many, are detached first and their connections cut, so that nobody waits
+// for a server that does not answer; a caller that could take over such a
+// mount has to do that instead. Mount does not wait for the server: the
+// INIT request is in dev when it returns.
+//
+// The file system can be used by everybody (allow_other), with permissions
+// checked by the kernel (default_permissions: without it sendfile readers
+// get data of any age), nosuid, nodev, noexec. Its requests carry thread
+// numbers of the pid namespace of this process.
+func (p Point) Mount(dev *os.File) error {
+	fs, err := superblock(dev)
+	if err != nil && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	defer fs.Close()
+	return inside(p.Namespace, func(t *thread) error {
+		dir, err := t.prepare(p.Dir)
+		if err != nil {
+			return err
+		}
+		if fs == nil {
+			return mountOld(dev, dir)
+		}
+		if err := unix.MoveMount(int(fs.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fmt.Errorf("attach file system at %s: %w", dir, err)
+		}
+		return nil
+	})
+}
+
+// Unmount detaches the podproc mounts at the directory and leaves all else
+// there. Open files go on working while their server does.
+func (p Point) Unmount() error {
+	return inside(p.Namespace, func(t *thread) error {
+		dir, err := resolve(p.Dir)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return t.clear(dir, unix.MNT_DETACH)
+	})
+}
+
+// Mounts lists what is mounted at the directory, the lowest first. It tells
+// nothing of whether a server lives, and asks none.
+func (p Point) Mounts() (list []Info, err error) {
+	err = inside(p.Namespace, func(t *thread) error {
+		dir, err := resolve(p.Dir)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		all, err := t.mounts()
+		list = stack(all, dir)
+		return err
+	})
+	return list, err
+}
+
+// prepare makes dir ready to mount on, and returns its path without links.
+func (t *thread) prepare(dir string) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return "", fmt.Errorf("make mount point: %w", err)
+	}
+	dir, err := resolve(dir)
+	if err != nil {
+		return "", err
+	}
+	// Before mkdir, which a dead mount would answer.
+	if err := t.clear(dir, unix.MNT_DETACH|unix.MNT_FORCE); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("make mount point: %w", err)
+	}
+	return dir, nil
+}
+
+// resolve follows the links on the way to dir, and not what dir itself is:
+// it may be a dead mount.
+func resolve(dir string) (string, error) {
+	if !filepath.IsAbs(dir) {
+		return "", fmt.Errorf("mount point %q: not an absolute path", dir)
+	}
+	dir = filepath.Clean(dir)
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", fmt.Errorf("resolve mount point: %w", err)
+	}
+	return filepath.Join(parent, filepath.Base(dir)), nil
+}
+
+// clear detaches the podproc mounts at dir from the top down to the first
+// mount that is not podproc's.
+func (t *thread) clear(dir string, flags int) error {
+	for {
+		all, err := t.mounts()
+		if err != nil {
+			return err
+		}
+		at := stack(all, dir)
+		if len(at) == 0 || !at[len(at)-1].Ours() {
+			return nil
+		}
+		if err := unix.Unmount(dir, flags|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("detach podproc's mount %d at %s: %w", at[len(at)-1].ID, dir, err)
+		}
+	}
+}
+
+// superblock makes the file system, and returns it as a mount that is
+// nowhere yet. ENOSYS before Linux 5.2; the file is nil with any error.
+func superblock(dev *os.File) (*os.File, error) {
+	ctx, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open file system type fuse: %w", err)
+	}
+	defer unix.Close(ctx)
+	for _, o := range [...][2]string{
+		{"source", source},
+		{"subtype", subtype},
+		{"fd", strconv.Itoa(descriptor(dev))},
+		{"rootmode", rootmode},
+		{"user_id", "0"},
+		{"group_id", "0"},
+	} {
+		if err := unix.FsconfigSetString(ctx, o[0], o[1]); err != nil {
+			return nil, fmt.Errorf("set option %s of file system: %w", o[0], err)
+		}
+	}
+	for _, o := range [...]string{"allow_other", "default_permissions"} {
+		if err := unix.FsconfigSetFlag(ctx, o); err != nil {
+			return nil, fmt.Errorf("set option %s of file system: %w", o, err)
+		}
+	}
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		return nil, fmt.Errorf("create file system: %w", err)
+	}
+	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount file system: %w", err)
+	}
+	return os.NewFile(uintptr(fd), source), nil
+}
+
+// descriptor returns the number of file, which stays in the mode, blocking or
+// not, that it is in; Fd would change that. -1 if the file is closed.
+func descriptor(file *os.File) int {
+	n := -1
+	if c, err := file.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { n = int(fd) })
+	}
+	return n
+}
+
+// rootmode is S_IFDIR in octal.
+const rootmode = "40000"
+
+// mountOld is superblock and attach in one, for Linux < 5.2.
+func mountOld(dev *os.File, dir string) error {
+	options := fmt.Sprintf("fd=%d,rootmode=%s,user_id=0,group_id=0,allow_other,default_permissions", descriptor(dev), rootmode)
+	err := unix.Mount(source, dir, "fuse."+subtype, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
+	if err != nil {
+		return fmt.Errorf("mount file system at %s: %w", dir, err)
+	}
+	return nil
+}
