@@ -1,0 +1,393 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package device serves a FUSE connection in a way that outlives the process.
+//
+// A connection lives as long as any process holds its /dev/fuse descriptor,
+// and the kernel keeps a request until somebody answers it. What dies with a
+// process is the knowledge of the requests that it had read and not answered;
+// their readers would wait for ever, on kernels below 6.9 beyond SIGKILL. So
+// requests are read straight into memory that is shared with a successor
+// (slots.go), which handles again what it finds there: every request of
+// podproc's is a read and may be answered twice, the kernel ignores the second
+// answer.
+//
+// A request travels like this: a reader takes a free slot, read(2)s
+// /dev/fuse into it, makes sure that somebody else waits for the next request,
+// has go-fuse's ProtocolServer decode it and call the file system, writes the
+// answer and frees the slot. A request that takes longer than the deadline is
+// answered by the late file system, which must not block; the answer of the
+// handler that hangs comes too late then and is ignored.
+//
+// INTERRUPT is dropped, since every request ends by the deadline anyway.
+package device
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	opInterrupt = 36 // FUSE_INTERRUPT
+
+	// maxWrite bounds one READ too: go-fuse derives the kernel's max_pages
+	// from it. The kernel refuses a read of /dev/fuse into less than this
+	// and a header.
+	maxWrite = 64 << 10
+	readSize = maxWrite + 4096
+
+	replyHead = 512 // room for the header and the fixed part of any reply
+)
+
+// Config says who answers.
+type Config struct {
+	// FS answers requests. Its methods are called concurrently.
+	FS fuse.RawFileSystem
+	// Late answers a request that FS has not answered within Deadline, from
+	// what is known already. It must not block.
+	Late fuse.RawFileSystem
+	// Deadline is 1 s by default.
+	Deadline time.Duration
+	Log      *slog.Logger // default: discards
+
+	// Counters, for whoever exports them; nil ones are not counted.
+	Panics, Overdue func()
+}
+
+func (c *Config) setDefaults() {
+	if c.Deadline == 0 {
+		c.Deadline = time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Late == nil {
+		c.Late = fuse.NewDefaultRawFileSystem()
+	}
+	for _, f := range []*func(){&c.Panics, &c.Overdue} {
+		if *f == nil {
+			*f = func() {}
+		}
+	}
+}
+
+// Conn is a FUSE connection that this process can serve.
+type Conn struct {
+	config Config
+	dev    *os.File
+	fd     int
+	slots  *slots
+
+	init, initReply []byte
+	server, late    *fuse.ProtocolServer
+
+	idle    atomic.Int32 // readers that wait in read(2)
+	readers sync.WaitGroup
+	buffers sync.Pool
+	failure atomic.Pointer[error]
+	served  atomic.Uint64
+	done    chan struct{}
+}
+
+// Open opens /dev/fuse. The file is given to the file system that is to be
+// mounted, and to Start.
+func Open() (*os.File, error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
+	}
+	return os.NewFile(uintptr(fd), "/dev/fuse"), nil
+}
+
+// Start answers the INIT request of a file system that has just been made on
+// dev. From then on the connection can be served, and be handed over.
+func Start(dev *os.File, config Config) (*Conn, error) {
+	c, err := newConn(dev, config)
+	if err != nil {
+		return nil, err
+	}
+	buf := make([]byte, readSize)
+	n, err := c.read(buf)
+	if err != nil {
+		return nil, fmt.Errorf("read INIT: %w", err)
+	}
+	c.init = bytes.Clone(buf[:n])
+	if err := c.greet(); err != nil {
+		return nil, err
+	}
+	if _, err := unix.Write(c.fd, c.initReply); err != nil {
+		return nil, fmt.Errorf("answer INIT: %w", err)
+	}
+	return c, nil
+}
+
+// ErrMismatch says that a connection was set up with other options than this
+// program would use: it cannot be taken over, only be mounted afresh.
+var ErrMismatch = errors.New("the connection was set up by a program with other FUSE options")
+
+// Handover is what a process needs to serve a connection that another one
+// serves or has served.
+type Handover struct {
+	Dev             *os.File // /dev/fuse
+	Slots           *os.File // requests that were read by who hands over
+	Init, InitReply []byte
+}
+
+// Handover returns what a successor needs. The files stay this Conn's.
+func (c *Conn) Handover() Handover {
+	return Handover{Dev: c.dev, Slots: c.slots.file, Init: c.init, InitReply: c.initReply}
+}
+
+// Adopt prepares to serve a connection of another process; h.Dev is the new
+// Conn's from then on, h.Slots the caller's to give to Replay. It touches
+// neither the connection nor the other process. ErrMismatch means that it
+// cannot be.
+func Adopt(h Handover, config Config) (*Conn, error) {
+	c, err := newConn(h.Dev, config)
+	if err != nil {
+		return nil, err
+	}
+	c.init = bytes.Clone(h.Init)
+	if err := c.greet(); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(c.initReply, h.InitReply) {
+		return nil, ErrMismatch
+	}
+	return c, nil
+}
+
+func newConn(dev *os.File, config Config) (*Conn, error) {
+	config.setDefaults()
+	s, err := newSlots()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{config: config, dev: dev, fd: int(dev.Fd()), slots: s, done: make(chan struct{})}
+	opts := &fuse.MountOptions{
+		MaxWrite:      maxWrite,
+		IDMappedMount: true, // containers with ID-mapped mounts (hostUsers: false)
+		Logger:        log.New(logWriter{config.Log}, "", 0),
+		PanicHandler: func(v any) fuse.Status {
+			config.Panics()
+			config.Log.Error("a request made the file system panic; it gets EIO", "panic", v, "stack", string(debug.Stack()))
+			return fuse.EIO
+		},
+	}
+	c.server = fuse.NewProtocolServer(config.FS, opts)
+	c.late = fuse.NewProtocolServer(config.Late, opts)
+	c.buffers.New = func() any {
+		return &buffer{head: make([]byte, replyHead), tail: make([]byte, readSize)}
+	}
+	return c, nil
+}
+
+// greet has the protocol servers read INIT and remembers their reply.
+func (c *Conn) greet() error {
+	reply := make([]byte, 4096)
+	for _, s := range []*fuse.ProtocolServer{c.late, c.server} {
+		n, status := s.HandleRequest([][]byte{c.init}, [][]byte{reply})
+		if !status.Ok() {
+			return fmt.Errorf("INIT of the kernel: %w", unix.Errno(status))
+		}
+		c.initReply = bytes.Clone(reply[:n])
+	}
+	if errno := -int32(u32(c.initReply[4:])); errno != 0 {
+		return fmt.Errorf("INIT of the kernel: %w", unix.Errno(errno))
+	}
+	return nil
+}
+
+// buffer is what a reader works with beside its slot.
+type buffer struct {
+	head []byte // the reply's fixed part
+	tail []byte // the reply's payload; before that, the end of an overlong request
+}
+
+// Serve answers requests until the file system is unmounted (nil) or the
+// device fails.
+func (c *Conn) Serve() error {
+	c.startReader()
+	go c.watch()
+	c.readers.Wait()
+	close(c.done)
+	if err := c.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Served counts the answered requests.
+func (c *Conn) Served() uint64 { return c.served.Load() }
+
+func (c *Conn) startReader() {
+	c.idle.Add(1)
+	c.readers.Add(1)
+	go c.reader()
+}
+
+// reader reads and answers requests. While it answers one, another reader
+// waits for the next: a handler that blocks holds up nobody.
+func (c *Conn) reader() {
+	defer c.readers.Done()
+	buf := c.buffers.Get().(*buffer)
+	defer c.buffers.Put(buf)
+	for {
+		i := <-c.slots.free
+		n, err := c.read(c.slots.slot(i), buf.tail)
+		last := c.idle.Add(-1) == 0
+		if err != nil {
+			c.slots.free <- i
+			if !errors.Is(err, unix.ENODEV) {
+				err = fmt.Errorf("read /dev/fuse: %w", err)
+				c.failure.CompareAndSwap(nil, &err)
+			}
+			return
+		}
+		c.slots.since[i].Store(clock())
+		if last {
+			c.startReader()
+		}
+		c.answer(c.server, c.slots.slot(i)[:min(n, slotSize)], buf)
+		c.slots.clear(i)
+		c.slots.free <- i
+		if int(c.idle.Add(1)) > max(2, runtime.GOMAXPROCS(0)) {
+			c.idle.Add(-1)
+			return
+		}
+	}
+}
+
+// read reads one request.
+func (c *Conn) read(iov ...[]byte) (int, error) {
+	for {
+		n, err := unix.Readv(c.fd, iov)
+		switch err {
+		case nil:
+			return n, nil
+		case unix.EINTR, unix.EAGAIN, unix.ENOENT:
+			// ENOENT: the request was cancelled while it was read.
+			continue
+		}
+		return 0, err
+	}
+}
+
+// answer has s answer a request, and writes what it says.
+func (c *Conn) answer(s *fuse.ProtocolServer, req []byte, buf *buffer) {
+	if len(req) < inHeaderSize || opcode(req) == opInterrupt {
+		return
+	}
+	var reply []byte
+	if int(u32(req)) > len(req) {
+		reply = errorReply(buf.head[:0], unique(req), unix.ENAMETOOLONG)
+	} else {
+		// One contiguous buffer: head, then payload.
+		out := buf.tail
+		n, status := s.HandleRequest([][]byte{req}, [][]byte{out})
+		switch {
+		case !status.Ok():
+			reply = errorReply(buf.head[:0], unique(req), unix.Errno(status))
+		case n == 0:
+			c.served.Add(1)
+			return // FORGET and its like
+		default:
+			reply = out[:n]
+		}
+	}
+	c.served.Add(1)
+	_, err := unix.Write(c.fd, reply)
+	switch err {
+	case nil, unix.ENOENT, unix.ENODEV:
+		// ENOENT: somebody else has answered, or the reader is gone.
+		return
+	}
+	c.config.Log.Error("write to /dev/fuse; the request gets EIO", "opcode", opcode(req), "node", nodeID(req), "bytes", len(reply), "error", err)
+	_, _ = unix.Write(c.fd, errorReply(buf.head[:0], unique(req), unix.EIO))
+}
+
+// watch answers what is overdue.
+func (c *Conn) watch() {
+	tick := time.NewTicker(c.config.Deadline / 10)
+	defer tick.Stop()
+	buf := c.buffers.Get().(*buffer)
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-tick.C:
+		}
+		for i := range slotCount {
+			since := c.slots.since[i].Load()
+			if since == 0 || clock()-since < int64(c.config.Deadline) {
+				continue
+			}
+			req := bytes.Clone(c.slots.slot(i)[:min(c.slots.length(i), slotSize)])
+			if !c.slots.since[i].CompareAndSwap(since, 0) || len(req) < inHeaderSize {
+				continue // answered in this moment
+			}
+			c.config.Overdue()
+			c.config.Log.Warn("a request is overdue; answered from what was known", "opcode", opcode(req), "node", nodeID(req))
+			c.answer(c.late, req, buf)
+		}
+	}
+}
+
+// Replay answers the requests that another process has read and not answered,
+// and tells how many it found. It may be called again, when the other process
+// has ended for certain. s is the other's Handover.Slots.
+func (c *Conn) Replay(s *os.File) (int, error) {
+	other, err := mapSlots(s)
+	if err != nil {
+		return 0, err
+	}
+	defer other.unmap()
+	n := 0
+	buf := c.buffers.Get().(*buffer)
+	defer c.buffers.Put(buf)
+	for i := range slotCount {
+		if l := other.length(i); l >= inHeaderSize {
+			n++
+			c.answer(c.server, bytes.Clone(other.slot(i)[:min(l, slotSize)]), buf)
+		}
+	}
+	return n, nil
+}
+
+// Resend asks the kernel to send again all requests that are read and not
+// answered (FUSE_NOTIFY_RESEND, Linux >= 6.9; EINVAL before).
+func (c *Conn) Resend() error {
+	msg := errorReply(nil, 0, 0)
+	putU32(msg[4:], 7)
+	if _, err := unix.Write(c.fd, msg); err != nil {
+		return fmt.Errorf("ask for unanswered requests: %w", err)
+	}
+	return nil
+}
+
+// clock is the monotonic time in ns.
+func clock() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+// logWriter passes go-fuse's own messages on.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.log.Debug("go-fuse", "message", string(bytes.TrimSpace(p)))
+	return len(p), nil
+}
