@@ -17,11 +17,12 @@ package cgroup
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	cgroups "github.com/containerd/cgroups/v3"
-
-	"github.com/podproc/podproc/fusefs/view"
+	"golang.org/x/sys/unix"
 )
 
 // Errors that callers branch on; they come wrapped.
@@ -60,84 +61,69 @@ type Config struct {
 }
 
 // FS is a node's cgroups. It is safe for concurrent use.
-type FS struct{}
+type FS struct {
+	proc        string
+	procFD      int // O_PATH
+	nodeWideAge time.Duration
 
-// New finds the cgroup hierarchies under cfg.Cgroup.
-func New(cfg Config) (*FS, error) { return nil, errors.ErrUnsupported }
+	mode    cgroups.CGMode
+	hiers   []*hierarchy
+	by      [numControllers]*hierarchy // nil: the kernel has no such controller
+	unified *hierarchy                 // nil on pure v1
 
-// Close closes all descriptors. Containers of fs must not be used any more.
-func (fs *FS) Close() error { return nil }
+	files   fileCache
+	scratch scratchList
 
-// Mode tells which cgroup versions the tree under Config.Cgroup holds.
-func (fs *FS) Mode() cgroups.CGMode { return cgroups.Unavailable }
-
-// Boundary returns the boundary of the container that thread tid runs in. The
-// errors to branch on are ErrNoProcess, ErrGone and ErrNamespaced.
-func (fs *FS) Boundary(tid uint32) (Boundary, error) { return Boundary{}, errors.ErrUnsupported }
-
-// Reopen returns the Boundary that had the given String, maybe in another
-// process; ErrGone if it was removed since.
-func (fs *FS) Reopen(s string) (Boundary, error) { return Boundary{}, errors.ErrUnsupported }
-
-// Open returns the container inside b, whose cgroups exist at that moment
-// (else ErrGone). Close it when no file of it is asked for any more; opening
-// the same boundary twice is cheap and shares descriptors.
-func (fs *FS) Open(b Boundary) (*Container, error) { return nil, errors.ErrUnsupported }
-
-// Boundary is the cgroup, on v1 and hybrid one for each controller, at which a
-// container begins: what is above limits it, what is below belongs to it.
-// Boundaries can be compared and used as map keys.
-type Boundary struct {
-	id        uint64
-	paths     string
-	container bool
-	root      bool
+	mu   sync.Mutex
+	dirs map[dirKey]*dir
 }
 
-// ID returns the kernfs id, that is the inode number, of the boundary's
-// directory, on v1 and hybrid of the one in the memory hierarchy. It fits into
-// 55 bits. Two live containers have different ids.
-func (b Boundary) ID() uint64 { return b.id }
+// New finds the cgroup hierarchies under cfg.Cgroup.
+func New(cfg Config) (*FS, error) {
+	if cfg.Proc == "" {
+		cfg.Proc = "/proc"
+	}
+	if cfg.Cgroup == "" {
+		cfg.Cgroup = "/sys/fs/cgroup"
+	}
+	if cfg.NodeWideAge == 0 {
+		cfg.NodeWideAge = 50 * time.Millisecond
+	}
+	if cfg.MaxOpen == 0 {
+		var lim unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+			return nil, fmt.Errorf("read RLIMIT_NOFILE: %w", err)
+		}
+		cfg.MaxOpen = int(min(lim.Cur/2, 65536))
+	}
+	if cfg.MaxOpen < 1 {
+		return nil, fmt.Errorf("at least one open control file is needed, not %d", cfg.MaxOpen)
+	}
+	procFD, err := unix.Open(cfg.Proc, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", cfg.Proc, err)
+	}
+	fs := &FS{proc: cfg.Proc, procFD: procFD, nodeWideAge: cfg.NodeWideAge, dirs: map[dirKey]*dir{}}
+	fs.files.max = cfg.MaxOpen
+	if err := fs.discover(cfg.Cgroup); err != nil {
+		return nil, errors.Join(err, fs.Close())
+	}
+	return fs, nil
+}
 
-// String returns the boundary's id and paths in a form that Reopen reads.
-func (b Boundary) String() string { return "" }
+// Close closes all descriptors. Containers of fs must not be used any more.
+func (fs *FS) Close() error {
+	fs.files.dropAll()
+	err := unix.Close(fs.procFD)
+	for _, h := range fs.hiers {
+		err = errors.Join(err, unix.Close(h.fd))
+	}
+	return err
+}
 
-// Container tells whether b is a container's; if not it is the reader's own
-// cgroup.
-func (b Boundary) Container() bool { return b.container }
+// Mode tells which cgroup versions the tree under Config.Cgroup holds. It is
+// read off that tree: cgroups.Mode knows only this process's /sys/fs/cgroup.
+func (fs *FS) Mode() cgroups.CGMode { return fs.mode }
 
-// Root tells whether b is the root cgroup for everything that is shown: the
-// host's text applies.
-func (b Boundary) Root() bool { return b.root }
-
-// Container reads the numbers of one container. Its methods are safe for
-// concurrent use, fill in a value that the caller may reuse, and return
-// ErrGone once the cgroup was removed.
-type Container struct{}
-
-// Boundary returns the boundary that c was opened with.
-func (c *Container) Boundary() Boundary { return Boundary{} }
-
-// Memory reads limits and usage of every level from the boundary to the root.
-// Usage and page cache are read where a level has a limit, and for the
-// boundary; Stat only if some level has a limit.
-func (c *Container) Memory(v *view.Memory) error { return errors.ErrUnsupported }
-
-// CPU reads quota and cpuset.
-func (c *Container) CPU(v *view.CPU) error { return errors.ErrUnsupported }
-
-// CPUTime reads the CPU time used. User, System and each of PerCPU never step
-// back while the container is open. ErrNotCounted where the container is in no
-// cgroup that counts CPU time.
-func (c *Container) CPUTime(v *view.CPUTime) error { return errors.ErrUnsupported }
-
-// Tasks reads how many tasks (threads) there are. Running and Blocked are not
-// known to cgroups.
-func (c *Container) Tasks(v *view.Tasks) error { return errors.ErrUnsupported }
-
-// Birth returns when the oldest process in the boundary started, as time since
-// the node's boot, in the kernel's ticks of 10 ms. ErrNoProcess if there is none.
-func (c *Container) Birth() (time.Duration, error) { return 0, errors.ErrUnsupported }
-
-// Close gives back what c holds. It may be called once, after all reads.
-func (c *Container) Close() error { return nil }
+// OpenFiles returns how many control files are kept open at the moment.
+func (fs *FS) OpenFiles() int { return fs.files.open() }
