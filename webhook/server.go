@@ -1,0 +1,129 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/podproc/podproc/webhook/inject"
+)
+
+// maxInFlight bounds the memory that reviews being read may take: one has up to 7 MiB.
+// Deciding takes microseconds, so what waits does not wait for long.
+const maxInFlight = 16
+
+// A Server serves admission requests.
+type Server struct {
+	Handler        *Handler
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Delay is how long the server goes on answering after it was told to end:
+	// the time in which the cluster stops sending new connections here.
+	Delay time.Duration
+	Log   *slog.Logger
+
+	draining atomic.Bool
+}
+
+// Draining reports whether the server was told to end.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// lastRequests is how long requests in flight may take once the listener is
+// closed; the API server gives up after 3 s.
+const lastRequests = 5 * time.Second
+
+// Serve answers on the listener until ctx ends and what is in flight is answered.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	handler, err := s.http()
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           handler,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.GetCertificate},
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug), // handshakes that scanners and probes break off
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.ServeTLS(listener, "", "") }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve admission requests: %w", err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	s.Log.Info("shutting down", "delay", s.Delay)
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve admission requests: %w", err)
+	case <-time.After(s.Delay):
+	}
+	// Shutdown sends GOAWAY on every HTTP/2 connection and waits; a request that
+	// crosses it has a higher number than the GOAWAY and is sent again by the client.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRequests)
+	defer cancel()
+	if err := server.Shutdown(last); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("shut down: %w", err)
+	}
+	return server.Close()
+}
+
+// http is the handler of all paths: what a request is about is in the request.
+func (s *Server) http() (http.Handler, error) {
+	reviews, err := admission.StandaloneWebhook(&admission.Webhook{
+		Handler:        admission.HandlerFunc(s.handle),
+		LogConstructor: logConstructor,
+	}, admission.StandaloneOptions{Logger: logr.FromSlogHandler(s.Log.Handler())})
+	if err != nil {
+		return nil, fmt.Errorf("make admission handler: %w", err)
+	}
+	slots := make(chan struct{}, maxInFlight)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			// On HTTP/2 this answers and then says GOAWAY.
+			w.Header().Set("Connection", "close")
+		}
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-r.Context().Done():
+			return
+		}
+		s.Handler.Metrics.inFlight.Inc()
+		defer s.Handler.Metrics.inFlight.Dec()
+		read := false
+		w.Header().Set("Content-Type", "application/json")
+		reviews.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), readKey{}, &read)))
+		if !read {
+			s.Handler.Metrics.request("other", inject.Result{Outcome: inject.Failed, Reason: badReview}, 0)
+		}
+	}), nil
+}
+
+// readKey is the context key of the note that a review could be read.
+type readKey struct{}
+
+func (s *Server) handle(ctx context.Context, req admission.Request) admission.Response {
+	if read, ok := ctx.Value(readKey{}).(*bool); ok {
+		*read = true
+	}
+	return s.Handler.Handle(ctx, req)
+}
+
+// logConstructor keeps names of users out of the log; controller-runtime only logs
+// reviews that it could not read.
+func logConstructor(base logr.Logger, _ *admission.Request) logr.Logger { return base }
