@@ -17,56 +17,65 @@ import (
 const InjectCAFrom = "cert-manager.io/inject-ca-from"
 
 // CertManager returns the objects that have cert-manager keep the serving certificate
-// of a Service in a Secret: an issuer that signs itself, a CA from it, an
-// issuer of that CA, and the certificate, all named after the service.
+// of podproc in namespace, as the chart renders them: an issuer that
+// signs itself, a CA from it, an issuer of that CA, and the certificate. The one to
+// inject from is the last.
 //
 // A certificate straight from a self-signing issuer would be its own CA, and
 // each renewal would make the caBundle and what replicas serve disagree until every
 // kubelet has brought the new files. The CA keeps its key when it is
 // renewed (rotationPolicy Never), so that the old and the new CA certificate verify
-// the same serving certificates. The Certificate to inject from has the name of the service.
-func CertManager(namespace, service, secret string) []runtime.Object {
-	issuer := func(name string, config cmapi.IssuerConfig) *cmapi.Issuer {
-		return &cmapi.Issuer{
-			TypeMeta:   metav1.TypeMeta{APIVersion: cmapi.SchemeGroupVersion.String(), Kind: cmapi.IssuerKind},
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-			Spec:       cmapi.IssuerSpec{IssuerConfig: config},
-		}
-	}
-	certificate := func(name string, spec cmapi.CertificateSpec) *cmapi.Certificate {
-		return &cmapi.Certificate{
-			TypeMeta:   metav1.TypeMeta{APIVersion: cmapi.SchemeGroupVersion.String(), Kind: cmapi.CertificateKind},
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-			Spec:       spec,
-		}
-	}
-	ca := service + "-issuer-ca" // not the name of the Secret of the built-in way
-	root := service + "-root"
-	key := func(policy cmapi.PrivateKeyRotationPolicy) *cmapi.CertificatePrivateKey {
-		return &cmapi.CertificatePrivateKey{Algorithm: cmapi.ECDSAKeyAlgorithm, Size: 256, RotationPolicy: policy}
-	}
-	days := func(n int) *metav1.Duration { return &metav1.Duration{Duration: time.Duration(n) * 24 * time.Hour} }
-	from := func(name string) cmmeta.IssuerReference {
-		return cmmeta.IssuerReference{Name: name, Kind: cmapi.IssuerKind, Group: "cert-manager.io"}
-	}
+// the same serving certificates.
+func CertManager(namespace string) []runtime.Object {
+	const (
+		root   = "podproc-selfsigned"
+		ca     = "podproc-ca"
+		server = "podproc-webhook"
+	)
 	return []runtime.Object{
-		issuer(root, cmapi.IssuerConfig{SelfSigned: &cmapi.SelfSignedIssuer{}}),
-		certificate(ca, cmapi.CertificateSpec{
-			IsCA:       true,
-			CommonName: ca,
-			SecretName: ca,
-			Duration:   days(5 * 365),
-			PrivateKey: key(cmapi.RotationPolicyNever),
-			IssuerRef:  from(root),
+		issuer(namespace, root, cmapi.IssuerConfig{SelfSigned: &cmapi.SelfSignedIssuer{}}),
+		certificate(namespace, ca, cmapi.CertificateSpec{
+			IsCA:        true,
+			CommonName:  ca,
+			SecretName:  ca,
+			Duration:    hours(10 * 365 * 24),
+			RenewBefore: hours(5 * 365 * 24),
+			PrivateKey:  ecdsa(cmapi.RotationPolicyNever),
+			IssuerRef:   cmmeta.IssuerReference{Kind: cmapi.IssuerKind, Name: root},
 		}),
-		issuer(service, cmapi.IssuerConfig{CA: &cmapi.CAIssuer{SecretName: ca}}),
-		certificate(service, cmapi.CertificateSpec{
-			DNSNames:   []string{service + "." + namespace + ".svc"},
-			SecretName: secret,
-			Duration:   days(90),
-			Usages:     []cmapi.KeyUsage{cmapi.UsageServerAuth, cmapi.UsageDigitalSignature},
-			PrivateKey: key(cmapi.RotationPolicyAlways),
-			IssuerRef:  from(service),
+		issuer(namespace, ca, cmapi.IssuerConfig{CA: &cmapi.CAIssuer{SecretName: ca}}),
+		certificate(namespace, server, cmapi.CertificateSpec{
+			DNSNames:    []string{server + "." + namespace + ".svc", server + "." + namespace + ".svc.cluster.local"},
+			SecretName:  server + "-tls",
+			Duration:    hours(90 * 24),
+			RenewBefore: hours(30 * 24),
+			PrivateKey:  ecdsa(cmapi.RotationPolicyAlways),
+			Usages:      []cmapi.KeyUsage{cmapi.UsageDigitalSignature, cmapi.UsageServerAuth},
+			IssuerRef:   cmmeta.IssuerReference{Kind: cmapi.IssuerKind, Name: ca},
 		}),
 	}
+}
+
+func issuer(namespace, name string, config cmapi.IssuerConfig) *cmapi.Issuer {
+	return &cmapi.Issuer{
+		TypeMeta:   metav1.TypeMeta{APIVersion: cmapi.SchemeGroupVersion.String(), Kind: cmapi.IssuerKind},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       cmapi.IssuerSpec{IssuerConfig: config},
+	}
+}
+
+func certificate(namespace, name string, spec cmapi.CertificateSpec) *cmapi.Certificate {
+	return &cmapi.Certificate{
+		TypeMeta:   metav1.TypeMeta{APIVersion: cmapi.SchemeGroupVersion.String(), Kind: cmapi.CertificateKind},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       spec,
+	}
+}
+
+func ecdsa(policy cmapi.PrivateKeyRotationPolicy) *cmapi.CertificatePrivateKey {
+	return &cmapi.CertificatePrivateKey{Algorithm: cmapi.ECDSAKeyAlgorithm, Size: 256, RotationPolicy: policy}
+}
+
+func hours(n int) *metav1.Duration {
+	return &metav1.Duration{Duration: time.Duration(n) * time.Hour}
 }
