@@ -29,7 +29,7 @@ prometheus.io/port: {{ .Values.monitoring.port | quote }}
 
 {{/*
 CEL: the object named .object carries one of the keys, or, with .all, any annotation of podproc's that a workload can
-carry to its pods. An error in CEL skips the webhook without a word, so nothing is read that has() or `in` has not
+carry to its pods (labels of a workload say nothing). An error in CEL skips the webhook without a word, so nothing is read that has() or `in` has not
 found before.
 */}}
 {{- define "podproc.carries" -}}
@@ -38,5 +38,6 @@ found before.
 {{- $keys = concat $keys (list "podproc.io/files" "podproc.io/containers" "podproc.io/exclude-containers") -}}
 {{- end -}}
 {{- $list := printf "['%s']" (join "', '" (uniq $keys)) -}}
-(has({{ .object }}.metadata.annotations) && {{ $list }}.exists(k, k in {{ .object }}.metadata.annotations)) || (has({{ .object }}.metadata.labels) && {{ $list }}.exists(k, k in {{ .object }}.metadata.labels))
+(has({{ .object }}.metadata.annotations) && {{ $list }}.exists(k, k in {{ .object }}.metadata.annotations))
+{{- if not .all }} || (has({{ .object }}.metadata.labels) && {{ $list }}.exists(k, k in {{ .object }}.metadata.labels)){{ end }}
 {{- end }}
