@@ -18,6 +18,7 @@ package mounts
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,10 +27,10 @@ import (
 )
 
 // How our mounts are told from others in mountinfo, where it says
-// "fuse.podproc podproc".
+// "fuse.podproc podproc-1a2b3c4d".
 const (
-	subtype = "podproc"
-	source  = "podproc"
+	subtype      = "podproc"
+	sourcePrefix = "podproc-"
 )
 
 // Point is a directory in a mount namespace.
@@ -39,6 +40,25 @@ type Point struct {
 	Namespace string
 	// Dir is an absolute path there. It is made when it is missing.
 	Dir string
+}
+
+// source is what mountinfo shows as the source of what was mounted at the
+// point, and of all bind mounts of it. It is the same for every process, until
+// the node boots, and another one for another point: Repair and Release must
+// not meddle with a second podproc, for instance that of a cluster whose nodes
+// are containers here.
+func (p Point) source() (string, error) {
+	ns := p.Namespace
+	if ns == "" {
+		ns = "/proc/self/ns/mnt"
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(ns, &st); err != nil {
+		return "", fmt.Errorf("stat mount namespace %s: %w", ns, err)
+	}
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%d %s", st.Ino, filepath.Clean(p.Dir))
+	return fmt.Sprintf("%s%08x", sourcePrefix, h.Sum32()), nil
 }
 
 // Mount makes a FUSE file system whose requests come from dev, a fresh open
@@ -53,7 +73,11 @@ type Point struct {
 // get data of any age), nosuid, nodev, noexec. Its requests carry thread
 // numbers of the pid namespace of this process.
 func (p Point) Mount(dev *os.File) error {
-	fs, err := superblock(dev)
+	source, err := p.source()
+	if err != nil {
+		return err
+	}
+	fs, err := superblock(dev, source)
 	if err != nil && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
@@ -64,7 +88,7 @@ func (p Point) Mount(dev *os.File) error {
 			return err
 		}
 		if fs == nil {
-			return mountOld(dev, dir)
+			return mountOld(dev, source, dir)
 		}
 		if err := unix.MoveMount(int(fs.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return fmt.Errorf("attach file system at %s: %w", dir, err)
@@ -159,7 +183,7 @@ func (t *thread) clear(dir string, flags int) error {
 
 // superblock makes the file system, and returns it as a mount that is
 // nowhere yet. ENOSYS before Linux 5.2; the file is nil with any error.
-func superblock(dev *os.File) (*os.File, error) {
+func superblock(dev *os.File, source string) (*os.File, error) {
 	ctx, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open file system type fuse: %w", err)
@@ -206,7 +230,7 @@ func descriptor(file *os.File) int {
 const rootmode = "40000"
 
 // mountOld is superblock and attach in one, for Linux < 5.2.
-func mountOld(dev *os.File, dir string) error {
+func mountOld(dev *os.File, source, dir string) error {
 	options := fmt.Sprintf("fd=%d,rootmode=%s,user_id=0,group_id=0,allow_other,default_permissions", descriptor(dev), rootmode)
 	err := unix.Mount(source, dir, "fuse."+subtype, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// device opens /dev/fuse. Nobody serves it.
-func device(t *testing.T) *os.File {
+// fuseDevice opens /dev/fuse. Nobody serves it.
+func fuseDevice(t *testing.T) *os.File {
 	t.Helper()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -51,15 +51,15 @@ func ours(t *testing.T, p Point) (n int) {
 
 func TestMountReplacesWhatIsDeadOrStuck(t *testing.T) {
 	p := point(t, "")
-	dead := device(t)
+	dead := fuseDevice(t)
 	if err := p.Mount(dead); err != nil {
 		t.Fatal(err)
 	}
 	dead.Close()
 	// A second one on top, as an older podproc may have left it. Its INIT is
 	// never answered: whoever touches it waits.
-	stuck := device(t)
-	fs, err := superblock(stuck)
+	stuck := fuseDevice(t)
+	fs, err := superblock(stuck, "podproc-test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestMountReplacesWhatIsDeadOrStuck(t *testing.T) {
 	if n := ours(t, p); n != 2 {
 		t.Fatalf("%d mounts before, want 2", n)
 	}
-	if err := p.Mount(device(t)); err != nil {
+	if err := p.Mount(fuseDevice(t)); err != nil {
 		t.Fatal(err)
 	}
 	if n := ours(t, p); n != 1 {
@@ -87,7 +87,7 @@ func TestMountOld(t *testing.T) {
 	if err := os.Mkdir(p.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := mountOld(device(t), p.Dir); err != nil {
+	if err := mountOld(fuseDevice(t), "podproc-test", p.Dir); err != nil {
 		t.Fatal(err)
 	}
 	if n := ours(t, p); n != 1 {
@@ -104,7 +104,7 @@ func TestUnmountLeavesOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(p.Dir, 0) })
-	if err := p.Mount(device(t)); err != nil {
+	if err := p.Mount(fuseDevice(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Unmount(); err != nil {

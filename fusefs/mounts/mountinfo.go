@@ -30,8 +30,15 @@ type Info struct {
 }
 
 // Ours tells whether the mount is of a podproc file system, be it live or
-// dead: the whole of it or one file.
-func (m Info) Ours() bool { return m.Type == "fuse."+subtype && m.Source == source }
+// dead, of this node or of one that runs as a container on it: the whole of
+// it or one file.
+func (m Info) Ours() bool {
+	return m.Type == "fuse."+subtype && strings.HasPrefix(m.Source, sourcePrefix)
+}
+
+// of tells whether the mount is of a file system that was mounted at the
+// point that source belongs to.
+func (m Info) of(source string) bool { return m.Ours() && m.Source == source }
 
 // parse reads the text of mountinfo. Lines that it cannot read are an error:
 // a mount missed would be a container never repaired.
