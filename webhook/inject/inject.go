@@ -20,14 +20,48 @@
 // Outcome Failed and no patch, so that the caller lets the request pass.
 package inject
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Injector decides by one configuration. It is safe for concurrent use.
 type Injector struct {
-	config Config
+	config   Config
+	keys     []string // that ask for injection
+	defaults fileSet
+	skip     []nodeMatch
+	// What is added for each file of the table, made once.
+	volumes []volumeValue
+	mounts  []mountValue
 }
 
 // New checks c, fills its defaults in and returns an Injector for it.
 func New(c Config) (*Injector, error) {
-	return &Injector{config: c}, nil
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("inject: %w", err)
+	}
+	in := &Injector{config: c, keys: []string{InjectKey, LegacyKey}}
+	for _, key := range c.Keys {
+		if !slices.Contains(in.keys, key) {
+			in.keys = append(in.keys, key)
+		}
+	}
+	for _, name := range c.Files {
+		in.defaults |= 1 << fileByName(name)
+	}
+	for _, s := range c.SkipNodes {
+		key, pattern, valued := strings.Cut(s, "=")
+		in.skip = append(in.skip, nodeMatch{key: key, pattern: pattern, valued: valued})
+	}
+	for i := range files {
+		f := &files[i]
+		in.volumes = append(in.volumes, volumeValue{Name: f.volume, HostPath: hostPathValue{Path: c.Root + "/" + f.node, Type: hostPathFile}})
+		in.mounts = append(in.mounts, mountValue{Name: f.volume, ReadOnly: true, MountPath: f.mount})
+	}
+	return in, nil
 }
 
 // Config returns the configuration with its defaults filled in.
@@ -36,5 +70,21 @@ func (in *Injector) Config() Config { return in.config }
 // Decide says what to do about one request. It never fails: what it cannot
 // read is a Result with Outcome Failed, and the request should pass unchanged.
 func (in *Injector) Decide(r Request) Result {
-	return Result{Outcome: Ignored, Reason: NotAsked}
+	switch {
+	case r.Kind == Pod && r.Operation == Create:
+		return in.decidePod(r)
+	case r.Kind == EphemeralContainers && r.Operation == Update:
+		return in.decideEphemeral(r)
+	case r.Kind.Workload() && (r.Operation == Create || r.Operation == Update):
+		return in.decideWorkload(r)
+	}
+	return ignored(WrongOperation, fmt.Sprintf("%s of %s", clip(r.Operation), clip(string(r.Kind))))
+}
+
+func ignored(reason Reason, detail string) Result {
+	return Result{Outcome: Ignored, Reason: reason, Message: reason.message(detail)}
+}
+
+func failed(what string, err error) Result {
+	return Result{Outcome: Failed, Reason: Malformed, Message: Malformed.message(fmt.Sprintf("%s: %s", what, cut(err.Error(), 3*maxClip)))}
 }

@@ -20,13 +20,50 @@ const (
 
 // KindOf finds the Kind of an object by its API group, its kind and the
 // subresource of the request ("" for none). It reports false for what podproc
-// has nothing to do with. All versions of these groups have one shape.
+// has nothing to do with. All versions of these groups have one shape, those
+// included that old manifests have and no API server serves any more.
 func KindOf(group, kind, subresource string) (Kind, bool) {
+	k := Kind(kind)
+	switch {
+	case group == "" && k == Pod && subresource == "ephemeralcontainers":
+		return EphemeralContainers, true
+	case subresource != "":
+		return "", false
+	case group == "":
+		return known(k, k == Pod)
+	case group == "apps":
+		return known(k, k == Deployment || k == StatefulSet || k == DaemonSet || k == ReplicaSet)
+	case group == "extensions":
+		return known(k, k == Deployment || k == DaemonSet || k == ReplicaSet)
+	case group == "batch":
+		return known(k, k == Job || k == CronJob)
+	}
 	return "", false
 }
 
+func known(k Kind, ok bool) (Kind, bool) {
+	if !ok {
+		return "", false
+	}
+	return k, true
+}
+
 // Workload reports whether objects of this kind have a pod template.
-func (k Kind) Workload() bool { return k != Pod && k != EphemeralContainers }
+func (k Kind) Workload() bool {
+	switch k {
+	case Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob:
+		return true
+	}
+	return false
+}
+
+// templatePath is the JSON Pointer of a workload's pod template.
+func (k Kind) templatePath() string {
+	if k == CronJob {
+		return "/spec/jobTemplate/spec/template"
+	}
+	return "/spec/template"
+}
 
 // The operations of an admission request. Decide acts on the first two.
 const (
