@@ -1,0 +1,79 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/podproc/podproc/fusefs"
+	"github.com/podproc/podproc/fusefs/mounts"
+)
+
+// options are the flags of serve.
+type options struct {
+	mount, namespace   string
+	proc, sys, cgroup  string
+	ownCgroupNamespace bool
+	freshness          time.Duration
+	logLevel           slog.Level
+}
+
+func (o *options) flags(stderr io.Writer) *flag.FlagSet {
+	f := flag.NewFlagSet("serve", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.mount, "mount", "/run/podproc/fs", "mount the file system at `DIR`; podproc's own mount there is replaced")
+	f.StringVar(&o.namespace, "mount-namespace", "", "mount in the mount namespace of this `FILE` (in a pod: /proc/1/ns/mnt); default the own one")
+	f.StringVar(&o.proc, "proc", "/proc", "`DIR` where the node's procfs is")
+	f.StringVar(&o.sys, "sys", "/sys", "`DIR` where sysfs is")
+	f.StringVar(&o.cgroup, "cgroup", "/sys/fs/cgroup", "`DIR` where the node's cgroup hierarchies are mounted (in a pod: /proc/1/root/sys/fs/cgroup)")
+	f.BoolVar(&o.ownCgroupNamespace, "own-cgroup-namespace", false, "take the own cgroup namespace for the node's, where that cannot be told")
+	f.DurationVar(&o.freshness, "freshness", 100*time.Millisecond, "how old what a reader sees may be")
+	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log messages from `LEVEL` on: debug, info, warn, error")
+	f.Usage = func() {
+		fmt.Fprintln(f.Output(), "podproc-node serve [flags]\n\nServes /proc files that show each reader its own container, until SIGTERM.\nPrints \"ready\" once they can be read.")
+		f.PrintDefaults()
+	}
+	return f
+}
+
+func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	f := o.flags(stderr)
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("serve takes no arguments, but was given %q", f.Args())
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	if err := surroundings(&o, log); err != nil {
+		return err
+	}
+	fs, err := fusefs.New(fusefs.Config{Proc: o.proc, Sys: o.sys, Cgroup: o.cgroup, Freshness: o.freshness, Log: log})
+	if err != nil {
+		return err
+	}
+	at := mounts.Point{Namespace: o.namespace, Dir: o.mount}
+	server, err := fusefs.Mount(fs, at)
+	if err != nil {
+		return err
+	}
+	if err := selfTest(ctx, fs, at); err != nil {
+		_ = server.Unmount()
+		return err
+	}
+	log.Info("serving", "mount", o.mount, "cgroups", fs.Mode(), "version", version)
+	fmt.Fprintln(stdout, "ready")
+	select {
+	case <-ctx.Done():
+		return server.Unmount()
+	case <-server.Done():
+		return server.Err()
+	}
+}

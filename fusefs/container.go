@@ -1,0 +1,85 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fusefs
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/podproc/podproc/fusefs/cgroup"
+	"github.com/podproc/podproc/fusefs/procfile"
+)
+
+// container is a reader's view: a container, or the cgroup of a reader that
+// is in none, or (boundary zero) the host.
+type container struct {
+	boundary cgroup.Boundary
+	cgroup   atomic.Pointer[cgroup.Container] // nil: not open yet, or no more
+	gone     atomic.Bool
+	inodes   atomic.Int64  // that it owns
+	used     atomic.Int64  // when it was last asked for, since boot
+	reads    chan struct{} // bounds kernel reads
+
+	mu       sync.Mutex // guards what follows; never held across a kernel read
+	counters *procfile.Counters
+}
+
+func newContainer(b cgroup.Boundary, counters *procfile.Counters) *container {
+	return &container{boundary: b, counters: counters, reads: make(chan struct{}, containerReads)}
+}
+
+// host tells whether c stands for the host itself.
+func (c *container) host() bool { return c.boundary == cgroup.Boundary{} }
+
+// open returns the container's cgroups, ErrGone if they are no more. Its caller
+// holds a place in reads.
+func (c *container) open(cgroups *cgroup.FS) (*cgroup.Container, error) {
+	if cg := c.cgroup.Load(); cg != nil {
+		return cg, nil
+	}
+	if c.gone.Load() {
+		return nil, fmt.Errorf("container %s: %w", c.boundary, cgroup.ErrGone)
+	}
+	cg, err := cgroups.Open(c.boundary)
+	if err != nil {
+		return nil, err
+	}
+	if !c.cgroup.CompareAndSwap(nil, cg) {
+		_ = cg.Close()
+	}
+	return c.cgroup.Load(), nil
+}
+
+// birth is when the container began, since boot, if that is not known yet.
+func (c *container) birth(cg *cgroup.Container) (time.Duration, error) {
+	c.mu.Lock()
+	known := c.counters != nil && c.counters.Started()
+	c.mu.Unlock()
+	if known {
+		return 0, nil
+	}
+	return cg.Birth()
+}
+
+// appendCounters appends the record of the counters. Its caller holds mu.
+func (c *container) appendCounters(dst []byte) ([]byte, error) {
+	dst = appendString(append(dst, kindCounters), c.boundary.String())
+	return c.counters.AppendBinary(dst)
+}
+
+// close closes the descriptors when the last read is over.
+func (c *container) close() {
+	c.gone.Store(true)
+	for range containerReads {
+		c.reads <- struct{}{}
+	}
+	if cg := c.cgroup.Swap(nil); cg != nil {
+		_ = cg.Close()
+	}
+	for range containerReads {
+		<-c.reads
+	}
+}

@@ -1,0 +1,153 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fusefs
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/podproc/podproc/fusefs/cgroup"
+)
+
+// inode is one file as one mount shows it.
+type inode struct {
+	id   uint64
+	node *node
+
+	refreshing sync.Mutex // held while a snapshot is made: one at a time
+
+	mu    sync.Mutex // guards what follows; held for moments only
+	owner *container // nil: nobody has opened it yet
+	// lookups is the kernel's count. It is not known of an inode that came
+	// from another process, which then stays until its owner is gone.
+	lookups   int64
+	inherited bool
+	snap      snapshot
+}
+
+// snapshot is what a file says from one moment on.
+type snapshot struct {
+	of    *container // whom it shows; nil: there is none yet
+	text  []byte
+	taken time.Duration // since boot, before the first kernel read for it
+	mtime time.Time     // new whenever the text is
+}
+
+// inode finds or makes the inode with id, which must be one of node n.
+func (fs *FS) inode(n *node, id uint64) *inode {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.inodeLocked(n, id)
+}
+
+func (fs *FS) inodeLocked(n *node, id uint64) *inode {
+	i := fs.inodes[id]
+	if i == nil {
+		number := id & numberMask
+		i = &inode{id: id, node: n, inherited: number <= fs.first || number > fs.next.Load()}
+		fs.inodes[id] = i
+	}
+	return i
+}
+
+// claim makes the container of thread tid the owner of i if it has none, and
+// returns whom i shows to tid, and whether that is settled. A reader that is
+// in no container sees itself and never becomes an owner: a process of the
+// node that looks into a container must not take its files away.
+func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bool, err error) {
+	i.mu.Lock()
+	c = i.owner
+	i.mu.Unlock()
+	if c != nil {
+		return c, true, nil
+	}
+	if c, err = fs.viewer(tid); err != nil || !settle || !c.boundary.Container() {
+		return c, false, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.owner == nil {
+		i.owner = c
+		c.inodes.Add(1)
+		fs.Stats.Owned.Add(1)
+		fs.record(recordOwner(i.id, c.boundary))
+	}
+	return i.owner, true, nil
+}
+
+// drop takes i from c, and tells whether nothing is left to know of i.
+func (i *inode) drop(c *container) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.snap.of == c {
+		i.snap = snapshot{}
+	}
+	if i.owner != c {
+		return false
+	}
+	i.owner = nil
+	c.inodes.Add(-1)
+	return i.inherited || i.lookups <= 0
+}
+
+// refresh makes a snapshot of i as c sees it, unless there is one younger
+// than the freshness bound.
+//
+// If none can be made, the last one of c stays: cgroup numbers that cannot be
+// read are the last ones known, never somebody else's.
+func (fs *FS) refresh(i *inode, c *container) error {
+	if i.fresh(c, fs.config.Freshness) {
+		return nil
+	}
+	i.refreshing.Lock()
+	defer i.refreshing.Unlock()
+	if i.fresh(c, fs.config.Freshness) {
+		return nil
+	}
+	buf := fs.buffers.Get().(*[]byte)
+	defer fs.buffers.Put(buf)
+	taken := sinceBoot()
+	text, err := fs.render(i.node.file, c, (*buf)[:0])
+	*buf = text[:0]
+	if err == nil && len(text) == 0 {
+		err = errEmpty
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s := &i.snap
+	if err != nil {
+		if s.of != c {
+			fs.Stats.Errors.Add(1)
+			fs.log.Error("file cannot be rendered; its reader gets EIO", "file", i.node.path, "container", c.boundary.String(), "error", err)
+			return err
+		}
+		fs.Stats.Stale.Add(1)
+		level := fs.log.Warn
+		if errors.Is(err, cgroup.ErrGone) {
+			level = fs.log.Debug // its readers are about to go, too
+		}
+		level("file cannot be rendered; its reader gets the last snapshot", "file", i.node.path, "container", c.boundary.String(), "age", taken-s.taken, "error", err)
+		return nil
+	}
+	if s.of != c || !bytes.Equal(s.text, text) {
+		mtime := time.Now()
+		if !mtime.After(s.mtime) {
+			mtime = s.mtime.Add(1)
+		}
+		s.of, s.text, s.mtime = c, append(s.text[:0], text...), mtime
+	}
+	s.taken = taken
+	return nil
+}
+
+var errEmpty = errors.New("nothing was rendered")
+
+// fresh tells whether the snapshot shows c and is younger than bound.
+func (i *inode) fresh(c *container, bound time.Duration) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.snap.of == c && sinceBoot()-i.snap.taken < bound
+}

@@ -1,0 +1,175 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fusefs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/podproc/podproc/fusefs/cgroup"
+	"github.com/podproc/podproc/fusefs/procfile"
+)
+
+// The state that crosses to a successor, as records. Each is a kind, then
+// numbers as uvarints and strings after their length. A record says all there
+// is to know of its subject, so that the last one of each is enough.
+const (
+	kindOwner    = 'o' // inode, boundary: the inode has found its container
+	kindForget   = 'f' // inode: the kernel has dropped it
+	kindCounters = 'c' // boundary, then the counters of /proc/stat
+	kindGone     = 'g' // boundary: nothing is known of it any more
+)
+
+func recordOwner(id uint64, b cgroup.Boundary) []byte {
+	return appendString(binary.AppendUvarint([]byte{kindOwner}, id), b.String())
+}
+
+func recordForget(id uint64) []byte {
+	return binary.AppendUvarint([]byte{kindForget}, id)
+}
+
+func recordGone(b cgroup.Boundary) []byte {
+	return appendString([]byte{kindGone}, b.String())
+}
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// Apply takes over a record of another process. Records of cgroups that are
+// gone by now, and of kinds that this version does not know, are passed over.
+func (fs *FS) Apply(record []byte) error {
+	if len(record) == 0 {
+		return errors.New("apply record: it is empty")
+	}
+	r := reader{rest: record[1:]}
+	var err error
+	switch record[0] {
+	case kindOwner:
+		err = fs.applyOwner(r.uvarint(), r.string(), &r)
+	case kindForget:
+		fs.applyForget(r.uvarint())
+	case kindCounters:
+		err = fs.applyCounters(r.string(), &r)
+	case kindGone:
+		if b, err := fs.cgroups.Reopen(r.string()); err == nil {
+			if c := fs.known(b); c != nil {
+				fs.forget(c, true)
+			}
+		}
+	}
+	if err = errors.Join(err, r.err); err != nil && !errors.Is(err, cgroup.ErrGone) {
+		return fmt.Errorf("apply record %q: %w", record, err)
+	}
+	return nil
+}
+
+func (fs *FS) applyOwner(id uint64, boundary string, r *reader) error {
+	n, number := fs.table.node(id)
+	if r.err != nil || number == 0 {
+		return nil // a file that this version does not know
+	}
+	b, err := fs.cgroups.Reopen(boundary)
+	if err != nil {
+		return err
+	}
+	c, i := fs.container(b), fs.inode(n, id)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.inherited = true
+	if i.owner == nil {
+		i.owner = c
+		c.inodes.Add(1)
+	}
+	return nil
+}
+
+func (fs *FS) applyForget(id uint64) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if i := fs.inodes[id]; i != nil {
+		delete(fs.inodes, id)
+		if i.owner != nil {
+			i.owner.inodes.Add(-1)
+		}
+	}
+}
+
+func (fs *FS) applyCounters(boundary string, r *reader) error {
+	if r.err != nil {
+		return nil
+	}
+	b, err := fs.cgroups.Reopen(boundary)
+	if err != nil {
+		return err
+	}
+	k := new(procfile.Counters)
+	if err := k.UnmarshalBinary(r.rest); err != nil {
+		return err
+	}
+	c := fs.container(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counters = k
+	return nil
+}
+
+// Records yields the whole state, for a successor that has just joined.
+// Changes go to the journal meanwhile; set it first.
+func (fs *FS) Records(yield func(record []byte)) {
+	fs.mu.Lock()
+	containers := make([]*container, 0, len(fs.containers))
+	for _, c := range fs.containers {
+		containers = append(containers, c)
+	}
+	inodes := make([]*inode, 0, len(fs.inodes))
+	for _, i := range fs.inodes {
+		inodes = append(inodes, i)
+	}
+	fs.mu.Unlock()
+	for _, c := range containers {
+		c.mu.Lock()
+		if c.counters != nil {
+			if r, err := c.appendCounters(nil); err == nil {
+				yield(r)
+			}
+		}
+		c.mu.Unlock()
+	}
+	for _, i := range inodes {
+		i.mu.Lock()
+		if i.owner != nil {
+			yield(recordOwner(i.id, i.owner.boundary))
+		}
+		i.mu.Unlock()
+	}
+}
+
+// reader takes a record apart; the first fault stays in err.
+type reader struct {
+	rest []byte
+	err  error
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.rest, r.err = nil, errors.New("it is cut off")
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *reader) string() string {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) {
+		r.rest, r.err = nil, errors.New("it is cut off")
+		return ""
+	}
+	s := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return s
+}

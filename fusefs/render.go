@@ -1,0 +1,102 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fusefs
+
+import (
+	"errors"
+
+	"github.com/podproc/podproc/fusefs/cgroup"
+	"github.com/podproc/podproc/fusefs/procfile"
+	"github.com/podproc/podproc/fusefs/view"
+)
+
+// values is what a container's file is rendered from, to be used again.
+type values struct {
+	memory    view.Memory
+	cpu       view.CPU
+	cpuTime   view.CPUTime
+	tasks     view.Tasks
+	container procfile.Container
+	record    []byte
+}
+
+// render appends the text of f for c to dst, which it returns grown also with
+// an error. Kernel reads in flight are bounded.
+func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error) {
+	c.reads <- struct{}{}
+	defer func() { <-c.reads }()
+	fs.reads <- struct{}{}
+	defer func() { <-fs.reads }()
+	fs.Stats.Refreshes.Add(1)
+	if f.Render == nil {
+		text, err := fs.host.text(f.Path, fs.config.Proc, fs.config.Sys)
+		return append(dst, text...), err
+	}
+	host, err := fs.host.get(f)
+	if err != nil {
+		return dst, err
+	}
+	if c.host() {
+		return f.Render(dst, host, nil), nil
+	}
+	cg, err := c.open(fs.cgroups)
+	if err != nil {
+		return dst, err
+	}
+	v := fs.values.Get().(*values)
+	defer fs.values.Put(v)
+	v.container = procfile.Container{}
+	if f.Needs&procfile.NeedMemory != 0 {
+		if err := cg.Memory(&v.memory); err != nil {
+			return dst, err
+		}
+		v.container.Memory = &v.memory
+	}
+	if f.Needs&(procfile.NeedCPUs|procfile.NeedCounters) != 0 {
+		if err := cg.CPU(&v.cpu); err != nil {
+			return dst, err
+		}
+		v.container.CPUs = procfile.CountCPUs(&v.cpu, host.Online)
+	}
+	if f.Needs&procfile.NeedTasks != 0 {
+		v.tasks = view.Tasks{}
+		if err := cg.Tasks(&v.tasks); err != nil && !errors.Is(err, cgroup.ErrNotCounted) {
+			return dst, err
+		}
+		v.container.Tasks = &v.tasks
+	}
+	if f.Needs&procfile.NeedCounters == 0 {
+		return f.Render(dst, host, &v.container), nil
+	}
+	return fs.renderCounters(f, c, cg, host, v, dst)
+}
+
+// renderCounters renders a file that shows CPU time. The counters go to the
+// journal before anybody can see them: a successor must not step back.
+func (fs *FS) renderCounters(f *procfile.File, c *container, cg *cgroup.Container, host *procfile.Host, v *values, dst []byte) ([]byte, error) {
+	now := sinceBoot()
+	err := cg.CPUTime(&v.cpuTime)
+	if errors.Is(err, cgroup.ErrNotCounted) {
+		return f.Render(dst, host, nil), nil // of CPU time the reader has the host's
+	}
+	if err != nil {
+		return dst, err
+	}
+	birth, err := c.birth(cg)
+	if err != nil {
+		return dst, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counters == nil {
+		c.counters = new(procfile.Counters)
+	}
+	c.counters.Advance(now, birth, v.container.CPUs, &v.cpuTime)
+	v.container.Counters = c.counters
+	if v.record, err = c.appendCounters(v.record[:0]); err != nil {
+		return dst, err
+	}
+	fs.record(v.record)
+	return f.Render(dst, host, &v.container), nil
+}
