@@ -179,7 +179,9 @@ func newConn(dev *os.File, config Config) (*Conn, error) {
 	opts := &fuse.MountOptions{
 		MaxWrite:      maxWrite,
 		IDMappedMount: true, // containers with ID-mapped mounts (hostUsers: false)
-		Logger:        log.New(logWriter{config.Log}, "", 0),
+		// A READDIRPLUS would look names up that nobody asked for.
+		DisableReadDirPlus: true,
+		Logger:             log.New(logWriter{config.Log}, "", 0),
 		PanicHandler: func(v any) fuse.Status {
 			config.Panics()
 			config.Log.Error("a request made the file system panic; it gets EIO", "panic", v, "stack", string(debug.Stack()))
