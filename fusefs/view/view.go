@@ -23,8 +23,11 @@ func (l Limit) Or(n uint64) uint64 { return min(uint64(l), n) }
 // MemoryLevel is the memory of one cgroup on the way from a container's
 // boundary to the root.
 type MemoryLevel struct {
-	Limit Limit  // memory.max, memory.limit_in_bytes
-	Usage uint64 // memory.current, memory.usage_in_bytes
+	Limit Limit // memory.max, memory.limit_in_bytes
+	// Usage is memory.current, memory.usage_in_bytes. It, SwapUsage and what
+	// can be reclaimed are only known of levels that have a limit, and of the
+	// boundary; otherwise 0.
+	Usage uint64
 
 	// SwapLimit and SwapUsage count swap alone, also on v1, where the kernel
 	// counts memory and swap together (memsw). Without swap accounting
@@ -57,7 +60,10 @@ type MemoryStat struct {
 // Memory is the memory of one container.
 type Memory struct {
 	Levels []MemoryLevel // boundary first, root last; never empty
-	Stat   MemoryStat    // of the boundary
+	// Stat is the boundary's. It, and what can be reclaimed there, is only
+	// known if some level that is not node-wide has a limit: else the
+	// container is unlimited, and shown the host's.
+	Stat MemoryStat
 	// SwapAccounted tells that the kernel counts swap for cgroups
 	// (memory.swap.*, memory.memsw.*). Without it the container's swap is
 	// unknown and shown as the host's limits allow.
@@ -66,8 +72,9 @@ type Memory struct {
 
 // CPU is what one container may run on.
 type CPU struct {
-	// Quota is the smallest quota/period over all levels that are not
-	// node-wide, in thousandths of a CPU, rounded up; Unlimited without one.
+	// Quota is the smallest quota/period over all levels, in thousandths of
+	// a CPU, rounded up. It is Unlimited if none but node-wide levels have
+	// one.
 	Quota Limit
 	// Cpuset lists the host's CPU numbers that the container may use,
 	// ascending. It is empty where the kernel does not say.
@@ -78,8 +85,7 @@ type CPU struct {
 type CPUTime struct {
 	User, System uint64 // ns
 	// PerCPU is the same per host CPU, indexed by the host's CPU number,
-	// where the kernel counts it (v1 cpuacct.usage_percpu_user and _sys);
-	// otherwise empty.
+	// where the kernel counts it (v1 cpuacct.usage_all); otherwise empty.
 	PerCPU []CPUUse
 }
 
