@@ -1,7 +1,8 @@
 // Copyright The podproc Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Vm runs things in a virtual machine with Debian's kernel and cgroup v2 alone.
+// Vm runs things in a virtual machine with Debian's kernel and cgroup v2 (or,
+// with -cgroup, v1 or both).
 //
 //	go run ./test/vm -- free -m        one command
 //	go run ./test/vm -shell            a shell; `exit` ends the machine
@@ -55,6 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		short   = flags.Bool("short", true, "with -test: the short forms")
 		match   = flags.String("run", "", "with -test: only tests that match")
 		verbose = flags.Bool("v", false, "with -test: print all they say")
+		mode    = flags.String("cgroup", wire.V2, "or v1, or hybrid")
 		limit   = flags.Duration("timeout", 10*time.Minute, "end a hung machine after this")
 	)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -70,6 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	m.Cgroup = *mode
 	for _, name := range []string{"podproc", "podproc-node"} {
 		if path := filepath.Join(root, "bin", name); exists(path) {
 			m.Payload["bin/"+name] = path

@@ -3,8 +3,8 @@
 
 // Init is the VM's first process, twice: in the initramfs it loads the disk's
 // driver and changes over to the disk; there it sets up what a Debian machine
-// with systemd would have (cgroup v2 alone, every controller enabled, a shared
-// root, descriptors by the half million), does the task it finds and powers off.
+// with systemd would have (cgroups with every controller enabled, a shared root,
+// descriptors by the half million), does the task it finds and powers off.
 package main
 
 import (
@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/podproc/podproc/test/vm/wire"
@@ -78,7 +77,6 @@ func setUp() error {
 	}{
 		{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-		{"cgroup2", "/sys/fs/cgroup", "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "nsdelegate"},
 		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "gid=5,mode=620,ptmxmode=666"},
 		{"tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, ""},
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=755"},
@@ -98,14 +96,8 @@ func setUp() error {
 	if err := loadModules(); err != nil {
 		return err
 	}
-	controllers, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
-	if err != nil {
+	if err := mountCgroups(); err != nil {
 		return err
-	}
-	for _, c := range strings.Fields(string(controllers)) {
-		if err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+"+c), 0); err != nil {
-			fmt.Println("init: controller", c, err)
-		}
 	}
 	if err := unix.Sethostname([]byte("vm")); err != nil {
 		return err

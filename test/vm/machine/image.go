@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Image says what is on the VM's system disk. Its zero value is a Debian
@@ -71,7 +73,11 @@ func (im Image) build(ctx context.Context, cache, init string) (*disks, error) {
 	}
 	d := &disks{kernel: k.Image, initrd: filepath.Join(cache, key+".initrd"), root: filepath.Join(cache, key+".img")}
 	if exist(d.initrd, d.root) {
-		return d, nil
+		now := time.Now()
+		return d, errors.Join(os.Chtimes(d.root, now, now), os.Chtimes(d.initrd, now, now))
+	}
+	if err := prune(cache); err != nil {
+		return nil, err
 	}
 	if err := writeInitrd(d.initrd, early, init); err != nil {
 		return nil, fmt.Errorf("build initramfs: %w", err)
@@ -85,6 +91,22 @@ func (im Image) build(ctx context.Context, cache, init string) (*disks, error) {
 		return nil, fmt.Errorf("build image: %w", err)
 	}
 	return d, MakeDisk(ctx, d.root, stage, 1<<30)
+}
+
+// prune removes images that nobody has used for a day.
+func prune(cache string) error {
+	old, err := filepath.Glob(filepath.Join(cache, "*.i*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range old {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func exist(files ...string) bool {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package machine boots a small virtual machine with Debian's own kernel and
-// cgroup v2 alone, in QEMU without KVM, and runs commands in it. It takes
+// cgroup v2, in QEMU without KVM, and runs commands in it. It takes
 // programs from this machine's Debian packages, keeps what it builds in a cache
 // directory, writes nothing elsewhere, and lets no virtual machine outlive Run.
 package machine
@@ -32,6 +32,7 @@ type Machine struct {
 	Cache   string            // directory for kernel and images
 	Payload map[string]string // path under /payload -> file or directory here
 	Disks   []Disk            // further disks
+	Cgroup  string            // wire.V2
 	Swap    int64             // bytes
 	Memory  int               // MiB; 2048
 	CPUs    int               // 2
@@ -149,7 +150,7 @@ func (m Machine) commandLine(boot *disks, drives []string, events string, shell 
 		"-smp", fmt.Sprint(or(m.CPUs, 2)), "-m", fmt.Sprint(or(m.Memory, 2048)),
 		"-nodefaults", "-display", "none", "-no-reboot", "-device", "virtio-rng-pci",
 		"-kernel", boot.kernel, "-initrd", boot.initrd,
-		"-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off psi=1 rdinit=/init")
+		"-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off psi=1 rdinit=/init "+wire.CgroupEnv+"="+m.Cgroup)
 	for _, d := range drives {
 		args = append(args, "-drive", "if=virtio,format=raw,cache=unsafe,snapshot=on,file="+d)
 	}

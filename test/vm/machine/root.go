@@ -20,6 +20,20 @@ var etc = map[string]string{
 	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 
+// Rootfs lays out in root what Debian packages need to run, with what they
+// depend on: the root of a container.
+func Rootfs(ctx context.Context, root string, packages []string) error {
+	host, err := readDebian(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := host.closure(packages)
+	if err != nil {
+		return err
+	}
+	return Image{}.fill(ctx, root, all, nil, "")
+}
+
 // fill lays out the system disk in root.
 func (im Image) fill(ctx context.Context, root string, packages, modules []string, init string) error {
 	for _, dir := range []string{"usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "proc", "sys", "dev", "run", "tmp", "root", "payload", "mnt", "var/tmp", "var/log", "var/lib"} {

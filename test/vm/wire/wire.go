@@ -16,6 +16,15 @@ const (
 	Modules  = "/lib/modules/boot"    // kernel modules, to load in the order of their names
 )
 
+// CgroupEnv is a kernel parameter, and so a variable of init's environment: one
+// of the modes.
+const (
+	CgroupEnv = "PODPROC_CGROUP"
+	V2        = "v2" // the default: nothing but cgroup v2
+	V1        = "v1"
+	Hybrid    = "hybrid" // v1, and a v2 hierarchy without controllers
+)
+
 // Task is all that a VM is started for.
 type Task struct {
 	Mounts []Mount // further disks
