@@ -3,11 +3,7 @@
 
 package procfile
 
-import (
-	"slices"
-
-	"github.com/podproc/podproc/fusefs/view"
-)
+import "github.com/podproc/podproc/fusefs/view"
 
 // CPUs is the CPUs of a container as every file shows them. The zero value
 // stands for the host's.
@@ -31,29 +27,39 @@ type CPUs struct {
 //	N = min(ceil(quota), size of the effective cpuset), at least 1
 //
 // where the quota is the smallest over all levels from the boundary to the
-// root. A cpuset that is empty (the kernel does not say) or has no online CPU
-// (it was read while one went away) counts as the host's.
+// root. CPUs of the cpuset that are not online (it was read while one went
+// away) do not count and are dropped from v.Cpuset; a cpuset without any (the
+// kernel does not say) counts as the host's.
 func CountCPUs(v *view.CPU, host *HostOnline) CPUs {
-	usable := v.Cpuset
-	size := 0
-	for _, c := range usable {
-		if host.has(c) {
-			size++
-		}
-	}
-	if size == 0 {
-		usable, size = host.CPUs, len(host.CPUs)
-	}
-	n := size
-	if v.Quota != view.Unlimited {
-		n = min(n, int(max(1, v.Quota.Or(uint64(size)*1000)+999)/1000))
-	}
-	n = max(1, n)
-	c := CPUs{N: n, Limited: n < len(host.CPUs), Whole: n == size, Host: usable}
-	if !c.Limited {
+	v.Cpuset = host.keep(v.Cpuset)
+	c := CPUs{Host: v.Cpuset}
+	if len(c.Host) == 0 {
 		c.Host = host.CPUs
 	}
+	size := len(c.Host)
+	c.N = max(1, size)
+	if v.Quota != view.Unlimited {
+		c.N = max(1, int(v.Quota.Or(uint64(size)*1000)+999)/1000)
+	}
+	c.Limited, c.Whole = c.N < len(host.CPUs), c.N == size
 	return c
+}
+
+// keep drops from cpus, which is ascending, what is not online.
+func (h *HostOnline) keep(cpus []int) []int {
+	kept, next := 0, 0
+	for _, c := range cpus {
+		for next < len(h.CPUs) && h.CPUs[next] < c {
+			next++
+		}
+		if next < len(h.CPUs) && h.CPUs[next] == c {
+			if cpus[kept] != c {
+				cpus[kept] = c
+			}
+			kept++
+		}
+	}
+	return cpus[:kept]
 }
 
 // label returns the number under which the i-th CPU is shown.
@@ -62,10 +68,4 @@ func (c *CPUs) label(i int) int {
 		return i
 	}
 	return c.Host[i]
-}
-
-// has tells whether the host has CPU c online.
-func (h *HostOnline) has(c int) bool {
-	_, ok := slices.BinarySearch(h.CPUs, c)
-	return ok
 }
