@@ -281,3 +281,10 @@ func sinceBoot() time.Duration {
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
 	return time.Duration(ts.Nano())
 }
+
+// Containers is how many containers something is known of.
+func (fs *FS) Containers() int {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return len(fs.containers)
+}

@@ -21,6 +21,7 @@ type options struct {
 	proc, sys, cgroup  string
 	ownCgroupNamespace bool
 	freshness          time.Duration
+	metricsAddr        string
 	logLevel           slog.Level
 }
 
@@ -34,6 +35,7 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f.StringVar(&o.cgroup, "cgroup", "/sys/fs/cgroup", "`DIR` where the node's cgroup hierarchies are mounted (in a pod: /proc/1/root/sys/fs/cgroup)")
 	f.BoolVar(&o.ownCgroupNamespace, "own-cgroup-namespace", false, "take the own cgroup namespace for the node's, where that cannot be told")
 	f.DurationVar(&o.freshness, "freshness", 100*time.Millisecond, "how old what a reader sees may be")
+	f.StringVar(&o.metricsAddr, "metrics-addr", "", "serve /metrics, /readyz and /healthz on `ADDR`, as in :9118; default: nowhere")
 	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log messages from `LEVEL` on: debug, info, warn, error")
 	f.Usage = func() {
 		fmt.Fprintln(f.Output(), "podproc-node serve [flags]\n\nServes /proc files that show each reader its own container, until SIGTERM.\nPrints \"ready\" once they can be read.")
@@ -59,6 +61,10 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	monitor := newMonitor(fs)
+	if err := monitor.serve(ctx, o.metricsAddr, log); err != nil {
+		return err
+	}
 	at := mounts.Point{Namespace: o.namespace, Dir: o.mount}
 	server, err := fusefs.Mount(fs, at)
 	if err != nil {
@@ -68,6 +74,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_ = server.Unmount()
 		return err
 	}
+	monitor.setReady(nil)
 	log.Info("serving", "mount", o.mount, "cgroups", fs.Mode(), "version", version)
 	fmt.Fprintln(stdout, "ready")
 	select {
