@@ -61,27 +61,42 @@ func Compile(ctx context.Context, root, dir, version string, arches ...string) e
 	return nil
 }
 
-// Archive builds the image of one architecture with buildah, from the binaries
-// that Compile left in dir, and writes it to file, as `docker save` and `ctr
-// images import` know it. Nothing is pulled, nothing is run, and nothing is
-// left: buildah's storage is a temporary directory.
+// Archive builds the image of one architecture from the binaries that Compile
+// left in dir, and writes it to file, as `docker save` and `ctr images import`
+// know it.
 func Archive(ctx context.Context, root, dir, version, arch, file string) error {
+	return archive(ctx, dir, Repository+":"+version, file,
+		"--arch="+arch, "--build-arg=VERSION="+version, "--file="+filepath.Join(root, "deploy", "Dockerfile"))
+}
+
+// Plain makes an image of nothing but what is in dir.
+func Plain(ctx context.Context, dir, name, file string) error {
+	dockerfile, err := os.CreateTemp("", "Dockerfile-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dockerfile.Name())
+	defer dockerfile.Close()
+	if _, err := dockerfile.WriteString("FROM scratch\nCOPY . /\n"); err != nil {
+		return err
+	}
+	return archive(ctx, dir, name, file, "--file="+dockerfile.Name())
+}
+
+// archive runs buildah. Nothing is pulled, nothing is run, and nothing is left:
+// its storage is a temporary directory.
+func archive(ctx context.Context, dir, name, file string, args ...string) error {
 	storage, err := os.MkdirTemp("", "podproc-image-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(storage)
-	name := Repository + ":" + version
-	steps := [][]string{
-		// --timestamp 0: file times and the image's own date.
-		{"build", "--isolation=chroot", "--arch=" + arch, "--timestamp=0", "--build-arg=VERSION=" + version,
-			"--tag=" + name, "--file=" + filepath.Join(root, "deploy", "Dockerfile"), dir},
-		{"push", name, "docker-archive:" + file + ":" + name},
-	}
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // buildah adds to an archive that is there
 	}
-	for _, step := range steps {
+	// --timestamp 0: of the files, and the image's own date.
+	build := append([]string{"build", "--isolation=chroot", "--timestamp=0", "--tag=" + name}, args...)
+	for _, step := range [][]string{append(build, dir), {"push", name, "docker-archive:" + file + ":" + name}} {
 		args := append([]string{"--root=" + storage + "/root", "--runroot=" + storage + "/run", "--storage-driver=vfs"}, step...)
 		if out, err := exec.CommandContext(ctx, "buildah", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("buildah %s: %w: %s", step[0], err, bytes.TrimSpace(out))
