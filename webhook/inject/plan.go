@@ -29,10 +29,7 @@ func (pl *planner) containers(at string, role Role, cs []*container) {
 		if c == nil {
 			continue
 		}
-		res := Container{Name: c.Name, Role: role}
-		if role == InitContainer && c.RestartPolicy == "Always" {
-			res.Role = SidecarContainer
-		}
+		res := Container{Name: c.Name, Role: c.role(role)}
 		if res.Reason = pl.leave(c); res.Reason == "" {
 			pl.container(at+"/"+strconv.Itoa(i), c, &res)
 		}

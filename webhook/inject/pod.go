@@ -44,15 +44,13 @@ func (in *Injector) pod(p *podObject, ns *Namespace, size int) *decision {
 	a := in.asked(p.Metadata, ns)
 	d := &decision{Result: Result{Owner: p.Metadata.controller()}, problems: a.problems}
 	if reason, detail := in.whole(p, ns, a); reason != "" {
-		d.skip(reason, detail)
-		return d
+		return d.leave(p, reason, detail)
 	}
 	want, bad := in.chosenFiles(p.Metadata.Annotations[FilesKey])
 	d.problems = append(d.problems, bad...)
 	d.problems = append(d.problems, absent(p)...)
 	if want == 0 {
-		d.skip(NoFile, "")
-		return d
+		return d.leave(p, NoFile, "")
 	}
 	pl := &planner{in: in, want: want, choice: chosenContainers(p.Metadata.Annotations), volumes: in.volumesOf(p.Spec)}
 	pl.containers("/spec/initContainers", InitContainer, p.Spec.InitContainers)
@@ -64,12 +62,38 @@ func (in *Injector) pod(p *podObject, ns *Namespace, size int) *decision {
 		return d
 	}
 	if grown := size + pl.added*storedMount + len(files)*storedVolume; pl.added > 0 && grown > maxStored {
-		d.Containers = nil
-		d.skip(TooLarge, strconv.Itoa(grown)+" bytes")
-		return d
+		return d.leave(p, TooLarge, strconv.Itoa(grown)+" bytes")
 	}
 	d.inject(p, pl)
 	return d
+}
+
+// leave makes d a decision to leave every container alone.
+func (d *decision) leave(p *podObject, reason Reason, detail string) *decision {
+	d.skip(reason, detail)
+	d.Containers = make([]Container, 0, len(p.Spec.InitContainers)+len(p.Spec.Containers))
+	for _, c := range p.Spec.InitContainers {
+		d.Containers = appendLeft(d.Containers, c, InitContainer, reason)
+	}
+	for _, c := range p.Spec.Containers {
+		d.Containers = appendLeft(d.Containers, c, AppContainer, reason)
+	}
+	return d
+}
+
+func appendLeft(to []Container, c *container, role Role, reason Reason) []Container {
+	if c == nil {
+		return to
+	}
+	return append(to, Container{Name: c.Name, Role: c.role(role), Reason: reason})
+}
+
+// role tells a sidecar from the init containers it is among.
+func (c *container) role(among Role) Role {
+	if among == InitContainer && c.RestartPolicy == "Always" {
+		return SidecarContainer
+	}
+	return among
 }
 
 // whole returns why the whole pod is left alone, or "".

@@ -39,7 +39,8 @@ type Result struct {
 	Status *Status
 	// Owner is the object's controller owner, nil if it has none.
 	Owner *Owner
-	// Containers says of every container what it got; for pods only.
+	// Containers says of every container what it got; for pods only. Of a pod
+	// that is left alone it says so of each, if the object could be read.
 	Containers []Container
 	// Template is, for a workload whose template could be read, the decision on
 	// a pod made from the template as patched (Patch and Warnings are those of
@@ -101,7 +102,7 @@ const (
 type Container struct {
 	Name   string
 	Role   Role
-	Reason Reason // why the whole container is left alone; empty otherwise
+	Reason Reason // why the whole container is left alone, the pod's if that is; empty otherwise
 	Files  []File // in the order of the file table; empty if Reason is set
 }
 
