@@ -69,15 +69,15 @@ func Archive(ctx context.Context, root, dir, version, arch, file string) error {
 		"--arch="+arch, "--build-arg=VERSION="+version, "--file="+filepath.Join(root, "deploy", "Dockerfile"))
 }
 
-// Plain makes an image of nothing but what is in dir.
-func Plain(ctx context.Context, dir, name, file string) error {
+// Plain makes an image of what is in dir and further lines of a Dockerfile.
+func Plain(ctx context.Context, dir, name, file string, lines ...string) error {
 	dockerfile, err := os.CreateTemp("", "Dockerfile-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(dockerfile.Name())
 	defer dockerfile.Close()
-	if _, err := dockerfile.WriteString("FROM scratch\nCOPY . /\n"); err != nil {
+	if _, err := dockerfile.WriteString("FROM scratch\nCOPY . /\n" + strings.Join(lines, "\n")); err != nil {
 		return err
 	}
 	return archive(ctx, dir, name, file, "--file="+dockerfile.Name())
