@@ -19,10 +19,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-const (
-	cgroupRoot = "/sys/fs/cgroup"
-	parent     = "podproc-bench"
-)
+const cgroupRoot = "/sys/fs/cgroup"
+
+// parent is the cgroup of this process's containers.
+var parent = fmt.Sprint("podproc-bench-", os.Getpid())
 
 // container is a cgroup with 256 MiB and the time of two CPUs.
 type container struct {
@@ -54,15 +54,14 @@ func newContainer(id int) (*container, error) {
 }
 
 // dirs are the container's directories: one on v2, one a hierarchy on v1.
-func (c *container) dirs() []string {
-	return cgroupDirs(c.path)
-}
+func (c *container) dirs() []string { return cgroupDirs(c.path) }
 
-func cgroupDirs(path string) []string {
-	if cgroups.Mode() == cgroups.Unified {
-		return []string{cgroupRoot + path}
+func cgroupDirs(pattern string) []string {
+	root := cgroupRoot
+	if cgroups.Mode() != cgroups.Unified {
+		root += "/*"
 	}
-	dirs, _ := filepath.Glob(cgroupRoot + "/*" + path)
+	dirs, _ := filepath.Glob(root + pattern) // fails for bad patterns only
 	return dirs
 }
 
@@ -76,10 +75,15 @@ func join(dirs []string) error {
 	return nil
 }
 
-// removeContainers removes every cgroup that a bench has made.
+// removeContainers removes every cgroup that this bench has made, or one that
+// was killed.
 func removeContainers() error {
 	var all []string
-	for _, dir := range cgroupDirs("/" + parent) {
+	for _, dir := range cgroupDirs("/podproc-bench-*") {
+		_, pid, _ := strings.Cut(filepath.Base(dir), "bench-")
+		if _, err := os.Stat("/proc/" + pid); err == nil && filepath.Base(dir) != parent {
+			continue // another bench, at work
+		}
 		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 			if err == nil && e.IsDir() {
 				all = append(all, path)
