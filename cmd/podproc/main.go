@@ -25,14 +25,14 @@ const usage = `podproc gives a container a /proc that shows the container's own 
 
   podproc run [flags] -- CMD [ARG...]   run a command with its own limits and /proc
   podproc check                         what podproc needs of this machine, and whether it is there
-  podproc inject [flags] [FILE...]      inject manifests offline, as the webhook would
+  podproc inject [flags] -f FILE        inject manifests offline, as the webhook would
   podproc COMMAND --help                flags and examples of a command
   podproc --version
 
 Examples:
   podproc run --memory 256Mi --cpus 1 -- free -m
   podproc check
-  podproc inject deployment.yaml | kubectl apply -f -
+  podproc inject --explain -f deployment.yaml
 
 Exit status 2: wrong usage. What "run" exits with: see podproc run --help.
 `
@@ -42,9 +42,10 @@ Exit status 2: wrong usage. What "run" exits with: see podproc run --help.
 type command func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error
 
 var commands = map[string]command{
-	"run":   runCommand,
-	"check": check,
-	"trial": trial, // of check itself
+	"run":    runCommand,
+	"check":  check,
+	"inject": runInject,
+	"trial":  trial, // of check itself
 }
 
 // stages are the processes that "podproc run" makes of its own program, by
