@@ -87,7 +87,7 @@ func (in *Injector) foretell(r Request, w *workload, annotations map[string]stri
 	for _, problem := range few(d.problems) {
 		res.Warnings = append(res.Warnings, warningPrefix+problem)
 	}
-	if d.Tell() && d.Reason != OptedOut && d.Reason != NamespaceUnknown {
+	if d.Tell() && d.Reason != OptedOut {
 		res.Warnings = append(res.Warnings, warningPrefix+"its pods will not be injected: "+d.Message)
 	}
 }

@@ -106,10 +106,10 @@ func (pl *planner) file(i int, c *container) (why Reason, add bool) {
 	return "", !ours
 }
 
-// whyNone returns why no container got a file: the first reason that is not
-// just a choice of containers.
+// whyNone returns why no container got a file: the first reason that is not a
+// choice of the user's, else the first.
 func (pl *planner) whyNone() Reason {
-	why := NoContainer
+	chosen := NoContainer
 	for i := range pl.done {
 		c := &pl.done[i]
 		switch c.Reason {
@@ -117,13 +117,12 @@ func (pl *planner) whyNone() Reason {
 			return c.Files[0].Reason // there is one: something was wanted
 		case ProcMountUnmasked:
 			return c.Reason
-		case AlreadyRunning, Excluded:
-			if pl.fixed {
-				why = c.Reason
-			}
+		}
+		if chosen == NoContainer || chosen == AlreadyRunning {
+			chosen = c.Reason
 		}
 	}
-	return why
+	return chosen
 }
 
 // taken returns a problem for each wanted file whose volume name the pod uses

@@ -101,7 +101,7 @@ func (in *Injector) whole(p *podObject, ns *Namespace, a ask) (reason Reason, de
 	switch {
 	case a.no != "":
 		return OptedOut, a.no
-	case !a.yes && ns != nil:
+	case !a.yes && (ns != nil || p.template):
 		return NotAsked, ""
 	}
 	s := &subject{podObject: p, ask: a, ns: ns}

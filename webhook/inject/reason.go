@@ -34,7 +34,7 @@ const (
 )
 
 // Why a container is left alone. If no container of a pod gets a file, the
-// first such reason is the pod's.
+// first such reason is the pod's; one that is no choice of the user's first.
 const (
 	ProcMountUnmasked Reason = "proc-mount-unmasked"
 	NotListed         Reason = "not-listed"
@@ -78,8 +78,8 @@ var reasons = []struct {
 	{JobTemplate, false, "the pod template of a Job cannot change once it is created: delete the Job and create it anew"},
 
 	{ProcMountUnmasked, true, "containers with procMount: Unmasked mount /proc themselves, which fails where files are mounted over it"},
-	{NotListed, true, "podproc.io/containers names other containers"},
-	{Excluded, true, "podproc.io/exclude-containers names it"},
+	{NotListed, true, "podproc.io/containers names other containers only"},
+	{Excluded, true, "podproc.io/exclude-containers names the container"},
 	{AlreadyRunning, false, "an ephemeral container cannot change once it is added"},
 
 	{OwnMount, true, "the container already has a mount there"},

@@ -89,7 +89,8 @@ func virtualNode(in *Injector, s *subject) (string, bool) {
 	return "", false
 }
 
-func namespaceUnknown(_ *Injector, s *subject) (string, bool) { return "", s.ns == nil }
+// Pods of a template are decided on when they come; the namespace is read then.
+func namespaceUnknown(_ *Injector, s *subject) (string, bool) { return "", s.ns == nil && !s.template }
 
 const enforceLabel = "pod-security.kubernetes.io/enforce"
 
@@ -97,6 +98,9 @@ const enforceLabel = "pod-security.kubernetes.io/enforce"
 // from baseline on, in every version; a level that it cannot parse counts as
 // restricted there.
 func podSecurity(in *Injector, s *subject) (string, bool) {
+	if s.ns == nil {
+		return "", false
+	}
 	level, labelled := s.ns.Labels[enforceLabel]
 	if !labelled {
 		level = in.config.PodSecurityDefault

@@ -15,15 +15,15 @@ const (
 	maxNames = 1024
 )
 
-// skip makes d a decision to leave the pod alone. A pod that did not ask, that
-// opts out, that only mirrors another or that is too large already gets no
-// annotation either.
+// skip makes d a decision to leave the pod alone. A pod that did not ask or
+// opts out gets no annotation either (the API server does not even send most of
+// these); nor does one that has no room for it.
 func (d *decision) skip(reason Reason, detail string) {
 	d.Outcome, d.Reason, d.Message = Skipped, reason, reason.message(detail)
 	switch reason {
 	case NotAsked:
 		d.Outcome = Ignored
-	case OptedOut, MirrorPod, TooLarge:
+	case OptedOut, TooLarge:
 	default:
 		d.Status = &Status{Outcome: Skipped, Reason: reason, Message: d.Message, Warnings: few(d.problems)}
 	}
