@@ -34,7 +34,7 @@ type Tree struct {
 // Result counts what Repair or Release has done, in mounts.
 type Result struct {
 	Repaired int // a live file instead of a dead one or of the kernel's own
-	Detached int // taken away
+	Detached int // taken away, or covered by the kernel's file
 	Failed   int // left as they are; each is logged
 }
 
@@ -92,7 +92,8 @@ func (tr Tree) Repair() (Result, error) {
 // Release takes the mounts of podproc's, live or dead, out of every mount
 // namespace, so that containers see the kernel's own files. The server has to
 // serve until it returns. The tree of Kernel stays at the point: pods that
-// name a file below it can start again.
+// name a file below it can start again. Where a mount cannot be detached, or
+// where a dead one below it would show, the kernel's file is put on top.
 func (tr Tree) Release() (Result, error) {
 	if err := tr.setDefaults(); err != nil {
 		return Result{}, err
@@ -106,11 +107,51 @@ func (tr Tree) Release() (Result, error) {
 		return tr.each(&c, n, t, func(m Info) bool {
 			_, kernel := m.kernelPath(tr.source)
 			return m.of(tr.source) || kernel
-		}, func(at []Info) error {
-			return detach(&c, t, at[len(at)-1])
-		})
+		}, func(at []Info) error { return tr.release(&c, t, at) })
 	}, tr.failed(&c))
 	return c.result(), err
+}
+
+// errDone says that a point is as it has to be.
+var errDone = errors.New("nothing to do")
+
+// release has the kernel's file seen instead of the top one of the mounts at.
+func (tr Tree) release(c *counts, t *thread, at []Info) error {
+	top := at[len(at)-1]
+	if len(at) > 1 && at[len(at)-2].of(tr.source) {
+		if _, kernel := top.kernelPath(tr.source); kernel {
+			return errDone
+		}
+		return tr.cover(c, t, top)
+	}
+	err := detach(c, t, top)
+	if errors.Is(err, unix.EINVAL) { // locked
+		return tr.cover(c, t, top)
+	}
+	return err
+}
+
+// cover puts the kernel's file on top of m.
+func (tr Tree) cover(c *counts, t *thread, m Info) error {
+	file, ok := tr.file(m)
+	if !ok {
+		return fmt.Errorf("%s is of no known file", m.Root)
+	}
+	to, err := t.open(m)
+	if err != nil {
+		return err
+	}
+	defer to.close()
+	fd, err := tr.clone(file) // of the tree of Kernel
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := to.attach(fd, 0); err != nil {
+		return fmt.Errorf("mount on top: %w", err)
+	}
+	c.detached.Add(1)
+	return nil
 }
 
 // live returns the device number of the file system that is mounted now.
@@ -155,6 +196,8 @@ func (tr Tree) each(c *counts, n *namespace, t *thread, wanted func(Info) bool, 
 			}
 			found = true
 			switch err := f(at); {
+			case errors.Is(err, errDone):
+				given[m.Point] = true
 			case errors.Is(err, errCovered):
 				// Nobody sees it, so nobody misses it.
 				tr.Log.Debug("a mount is covered by another one", "process", path.Base(n.dirs[0]), "point", m.Point)
@@ -174,11 +217,11 @@ func (tr Tree) each(c *counts, n *namespace, t *thread, wanted func(Info) bool, 
 // broken tells whether m has to be replaced or detached while the file system
 // with device number live is served.
 func (tr Tree) broken(m Info, live string) bool {
-	if m.of(tr.source) {
-		return m.Dev != live
+	if _, kernel := m.kernelPath(tr.source); kernel {
+		_, served := tr.file(m)
+		return served
 	}
-	_, ok := tr.file(m)
-	return ok
+	return m.of(tr.source) && m.Dev != live
 }
 
 // file returns the path of the file that m shows, or should show.
@@ -193,7 +236,7 @@ func (tr Tree) file(m Info) (string, bool) {
 	}
 	name, ok := strings.CutPrefix(m.Root, "/.inode/")
 	i := strings.LastIndexByte(name, '-')
-	if !m.Ours() || !ok || i < 0 {
+	if !ok || i < 0 {
 		return "", false
 	}
 	for _, f := range tr.Files {
@@ -250,7 +293,7 @@ func (to *target) replace(fd int, at []Info) error {
 	// The first dead mount stays for ever as what is seen while one on it is
 	// exchanged: it gives errors, where the kernel's file below would give
 	// the node's numbers. It does not become more than one.
-	if len(at) > 1 && at[len(at)-2].Ours() {
+	if len(at) > 1 && at[len(at)-2].Ours() && top.Ours() {
 		if err := to.detach(top.ID); err != nil {
 			return err
 		}
