@@ -64,9 +64,9 @@ var fileName = [numFiles]string{
 	pidsCurrent: "pids.current",
 }
 
-// presence says when a cgroup must have a control file. The files of a cgroup
-// that is being removed vanish before its directory does: a file that is missing
-// although it must be there means that, and not "no limit".
+// presence says when a cgroup must have a control file. One that is missing
+// although it must be there is an error, and not "no limit": what podproc is
+// shown is no cgroup.
 type presence uint8
 
 const (
@@ -94,8 +94,8 @@ var filePresence = [numFiles]presence{
 	pidsCurrent: enabled,
 }
 
-// unless names, for optional files of a controller that has one which is not,
-// the latter: without it the cgroup is being removed.
+// unless names, for an optional file, one that is not and whose presence tells
+// that the kernel was built without the other.
 var unless = [numFiles]string{
 	v1Quota:  "cpu.shares",
 	v2CPUMax: "cpu.weight",

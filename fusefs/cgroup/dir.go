@@ -186,7 +186,7 @@ func (f *file) reopen() (*handle, error) {
 		return nil, err
 	}
 	if must {
-		return nil, f.missing()
+		return nil, fmt.Errorf("read %s: the cgroup exists, but without this file", f)
 	}
 	f.absent.Store(now())
 	return nil, errAbsent
@@ -242,16 +242,4 @@ func (h *hierarchy) enables(path, file string) (bool, error) {
 	}
 	controller, _, _ := strings.Cut(file, ".")
 	return slices.Contains(strings.Fields(string(b)), controller), nil
-}
-
-// missing tells whether the file is missing because the cgroup is being
-// removed, which may take the kernel a moment.
-func (f *file) missing() error {
-	for range 50 {
-		if err := f.dir.alive(); err != nil {
-			return err
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return fmt.Errorf("read %s: the cgroup exists, but without this file", f)
 }
