@@ -63,7 +63,8 @@ func (h *Handler) Handle(ctx context.Context, req admission.Request) (resp admis
 		Object:    req.Object.Raw,
 		OldObject: req.OldObject.Raw,
 	}
-	if !kind.Workload() {
+	if kind != inject.EphemeralContainers {
+		// For a workload: whether its pods will be injected is told to who applies it.
 		in.Namespace = h.Namespace(ctx, req.Namespace)
 	}
 	result = h.Injector.Decide(in)
