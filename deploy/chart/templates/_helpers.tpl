@@ -41,3 +41,14 @@ found before.
 (has({{ .object }}.metadata.annotations) && {{ $list }}.exists(k, k in {{ .object }}.metadata.annotations))
 {{- if not .all }} || (has({{ .object }}.metadata.labels) && {{ $list }}.exists(k, k in {{ .object }}.metadata.labels)){{ end }}
 {{- end }}
+
+{{/* CEL: the pod template at this path of fields has annotations that podproc has carried there. */}}
+{{- define "podproc.marked" -}}
+{{- $at := first . -}}
+{{- $has := list (printf "has(%s)" $at) -}}
+{{- range concat (rest .) (list "metadata" "annotations") -}}
+{{- $at = printf "%s.%s" $at . -}}
+{{- $has = append $has (printf "has(%s)" $at) -}}
+{{- end -}}
+({{ join " && " $has }} && 'podproc.io/carried' in {{ $at }})
+{{- end }}
