@@ -49,6 +49,25 @@ func (b Boundary) Container() bool { return b.kind != own }
 // CPU: the host's text applies.
 func (b Boundary) Root() bool { return b.root }
 
+// Below tells whether b lies below o: in no hierarchy elsewhere, and deeper in
+// one at least. A container that another one runs lies below it.
+func (b Boundary) Below(o Boundary) bool {
+	deeper := false
+	outer, rest := "", o.paths
+	for line := range strings.Lines(b.paths) {
+		outer, rest, _ = strings.Cut(rest, "\n")
+		inner := strings.TrimSuffix(line, "\n")
+		if inner == outer {
+			continue
+		}
+		if !strings.HasPrefix(inner, strings.TrimSuffix(outer, "/")+"/") {
+			return false
+		}
+		deeper = true
+	}
+	return deeper && rest == ""
+}
+
 // place is a cgroup path in one hierarchy.
 type place struct {
 	h    *hierarchy

@@ -102,11 +102,15 @@ func (l *scratchList) put(b *buffer) {
 	}
 }
 
-// procs returns up to limit ids out of a cgroup's cgroup.procs. Processes that
-// FS's pid namespace has no id for are left out; those of a threaded cgroup
-// are in its domain's list.
+// procs returns up to limit ids of a cgroup's processes, of its threads where
+// it is a threaded one, which has none. Those that FS's pid namespace has no id
+// for are left out.
 func (h *hierarchy) procs(path string, limit int) ([]int, error) {
-	return h.ids(path, "cgroup.procs", limit)
+	ids, err := h.ids(path, "cgroup.procs", limit)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return h.ids(path, "cgroup.threads", limit)
+	}
+	return ids, err
 }
 
 func (h *hierarchy) ids(path, name string, limit int) ([]int, error) {
@@ -118,8 +122,6 @@ func (h *hierarchy) ids(path, name string, limit int) ([]int, error) {
 		unix.Close(fd)
 	}
 	switch {
-	case errors.Is(err, unix.EOPNOTSUPP):
-		return nil, nil
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV):
 		return nil, fmt.Errorf("%s: %w", h.show(path), ErrGone)
 	case err != nil:

@@ -519,6 +519,66 @@ func TestKernelBirth(t *testing.T) {
 	}
 }
 
+// TestKernelThreaded: v2 can have threads of one process in cgroups of their
+// own, which have neither memory limits nor processes. On v1 a thread can be
+// anywhere.
+func TestKernelThreaded(t *testing.T) {
+	fs := kernelFS(t, nil)
+	plain := newGroup(t, testRoot+"/plain", limits(64*mib, -1, 100000))
+	sub := &group{t: t, path: plain.path + "/threads", v1: plain.v1, v2: plain.v2}
+	for _, dir := range plain.dirs(plain.path) {
+		if err := os.Mkdir(dir+"/threads", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(sub.remove)
+	list := sub.file("memory.tasks", "cgroup.threads")
+	if plain.v2 == nil {
+		list = filepath.Dir(list) + "/tasks"
+	} else if err := os.WriteFile(sub.file("", "cgroup.type"), []byte("threaded"), 0); err != nil {
+		t.Fatal(err)
+	}
+	proc := startChild(t, "wait", 0)
+	plain.add(proc.pid())
+	var thread int
+	if err := eventually(func() error { // the Go runtime starts some
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", proc.pid()))
+		if err != nil || len(entries) < 2 {
+			return fmt.Errorf("%d threads, %w", len(entries), err)
+		}
+		thread, err = strconv.Atoi(entries[1].Name())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(list, fmt.Append(nil, thread), 0); err != nil {
+		t.Fatal(err)
+	}
+	c := openOf(t, fs, thread)
+	if b := c.Boundary(); b.Container() || !strings.Contains(b.String(), sub.path) {
+		t.Errorf("%s, want %s", b, sub.path)
+	}
+	var m view.Memory
+	if err := c.Memory(&m); err != nil {
+		t.Fatal(err)
+	}
+	limited := 0
+	for _, l := range m.Levels {
+		if l.Limit == 64*mib {
+			limited++
+		}
+	}
+	if limited != 1 {
+		t.Errorf("%+v", m.Levels)
+	}
+	if plain.v2 == nil {
+		return // a process is only listed in the cgroup of its first thread
+	}
+	if birth, err := c.Birth(); err != nil || birth == 0 {
+		t.Errorf("%v, %v", birth, err)
+	}
+}
+
 func bootTime(t *testing.T) time.Duration {
 	t.Helper()
 	var ts unix.Timespec

@@ -92,8 +92,11 @@ type CPUTime struct {
 // CPUUse is the time used on one CPU, in ns.
 type CPUUse struct{ User, System uint64 }
 
-// Tasks counts the container's tasks.
+// Tasks counts the container's tasks (threads).
 type Tasks struct {
-	Known                   bool
-	Total, Running, Blocked uint64
+	Known bool // that is Total; otherwise all are 0
+	Total uint64
+	// Running and Blocked are 0 where they are not known: cgroups do not
+	// count them. Who reads runs, so known is at least 1 running.
+	Running, Blocked uint64
 }
