@@ -124,6 +124,3 @@ func (fs *FS) Close() error {
 // Mode tells which cgroup versions the tree under Config.Cgroup holds. It is
 // read off that tree: cgroups.Mode knows only this process's /sys/fs/cgroup.
 func (fs *FS) Mode() cgroups.CGMode { return fs.mode }
-
-// OpenFiles returns how many control files are kept open at the moment.
-func (fs *FS) OpenFiles() int { return fs.files.open() }

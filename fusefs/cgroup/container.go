@@ -23,7 +23,7 @@ type Container struct {
 
 // chain is the way from a boundary to the root in one hierarchy.
 type chain struct {
-	dirs   []*dir // boundary first, root last
+	dirs   []*dir // boundary first; root last, see climb
 	shared int    // index of the first one that is node-wide
 	inside bool   // the boundary is the container's, see inside
 }
@@ -64,9 +64,11 @@ func (fs *FS) Open(b Boundary) (*Container, error) {
 	return c, nil
 }
 
-// climb fills in the way from p to the root.
+// climb fills in the way from p to the root, or only p's own cgroup where
+// nothing is read from the ones above.
 func (fs *FS) climb(ch *chain, p place) error {
 	shared := nodeWide(p.path)
+	up := p.h == fs.by[memory] || p.h == fs.by[cpu] || p.h == fs.by[cpuset]
 	for path, ok := p.path, true; ok; path, ok = parent(path) {
 		d, err := fs.dir(p.h, path)
 		if err != nil {
@@ -76,6 +78,9 @@ func (fs *FS) climb(ch *chain, p place) error {
 			ch.shared++
 		}
 		ch.dirs = append(ch.dirs, d)
+		if !up {
+			break
+		}
 	}
 	return nil
 }

@@ -533,8 +533,8 @@ func TestSharedDirs(t *testing.T) {
 	for _, c := range opened {
 		c.Close()
 	}
-	if len(fs.dirs) != 0 || fs.OpenFiles() != 0 {
-		t.Errorf("%d dirs and %d files are left", len(fs.dirs), fs.OpenFiles())
+	if len(fs.dirs) != 0 || fs.files.open() != 0 {
+		t.Errorf("%d dirs and %d files are left", len(fs.dirs), fs.files.open())
 	}
 }
 
@@ -577,7 +577,7 @@ func TestConcurrent(t *testing.T) {
 						return
 					}
 				}
-				if n := fs.OpenFiles(); n > bound {
+				if n := fs.files.open(); n > bound {
 					t.Errorf("%d files open", n)
 				}
 				c.Close()
@@ -585,7 +585,7 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := openDescriptors(t); n != before || fs.OpenFiles() != 0 {
-		t.Errorf("%d descriptors, %d before; %d files open", n, before, fs.OpenFiles())
+	if n := openDescriptors(t); n != before || fs.files.open() != 0 {
+		t.Errorf("%d descriptors, %d before; %d files open", n, before, fs.files.open())
 	}
 }

@@ -6,6 +6,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -90,8 +91,7 @@ type file struct {
 	dir  *dir
 	id   fileID
 	open atomic.Pointer[handle]
-	// absent is when the file was last found to be missing, as now; 0 is
-	// never. A controller may be enabled while a container runs.
+	// absent is until when the file is believed to be missing, as now.
 	absent atomic.Int64
 }
 
@@ -100,8 +100,25 @@ var start = time.Now()
 // now is a monotonic time above 0.
 func now() int64 { return int64(time.Since(start)) + 1 }
 
-// absentAge is how long a missing file is believed to be missing.
-const absentAge = 100 * time.Millisecond
+// How long a missing file is believed to be missing: controllers are enabled
+// and disabled, but kernels are not built anew. What the root lacks it lacks for
+// ever.
+const (
+	absentAge         = 100 * time.Millisecond
+	absentOptionalAge = 2 * time.Second
+)
+
+// absentNow notes that the file is missing.
+func (f *file) absentNow() {
+	until := now() + int64(absentAge)
+	if filePresence[f.id] == optional && unless[f.id] == "" {
+		until = now() + int64(absentOptionalAge)
+	}
+	if f.dir.path == "/" {
+		until = math.MaxInt64
+	}
+	f.absent.Store(until)
+}
 
 // errAbsent tells that the cgroup has no such file: its controller is not
 // enabled there, or the kernel is too old.
@@ -140,7 +157,7 @@ func (f *file) acquire() (*handle, error) {
 		if h := f.open.Load(); h != nil && h.acquire() {
 			return h, nil
 		}
-		if t := f.absent.Load(); t != 0 && now()-t < int64(absentAge) {
+		if until := f.absent.Load(); until != 0 && now() < until {
 			return nil, errAbsent
 		}
 		h, err := f.reopen()
@@ -188,7 +205,7 @@ func (f *file) reopen() (*handle, error) {
 	if must {
 		return nil, fmt.Errorf("read %s: the cgroup exists, but without this file", f)
 	}
-	f.absent.Store(now())
+	f.absentNow()
 	return nil, errAbsent
 }
 
