@@ -24,7 +24,7 @@ const (
 
 // toolPackages are the Debian packages in Tools.
 var toolPackages = []string{
-	"bash", "coreutils", "grep", "mawk", "sed", "libc-bin", "procps", "sysstat", "util-linux", "busybox-static",
+	"bash", "dash", "ncurses-base", "coreutils", "grep", "mawk", "sed", "libc-bin", "procps", "sysstat", "util-linux", "busybox-static",
 	"python3", "python3-psutil", "nodejs", "openjdk-17-jre-headless",
 }
 
