@@ -128,8 +128,8 @@ func (d *dir) quotaV1(buf *buffer) (quota, error) {
 }
 
 func (d *dir) quotaOnceV1(buf *buffer) (q quota, err error) {
-	if q.us, err = d.limit(v1Quota, buf); err != nil {
-		return quota{}, err
+	if q.us, err = d.limit(v1Quota, buf); err != nil || q.us == view.Unlimited {
+		return quota{us: view.Unlimited, period: 1}, err
 	}
 	if q.period, err = d.value(v1Period, buf); err != nil {
 		return quota{}, err
