@@ -7,10 +7,10 @@
 // A file such as proc/meminfo is a symlink, and each READLINK of it names an
 // inode that did not exist before: .inode/meminfo-17. Whoever binds
 // proc/meminfo over a file of a container so gets an inode for this mount
-// alone. The container that first opens or reads an inode owns it for ever:
-// its text is that container's, whoever passes by later (through
-// /proc/PID/root, say). Until then each reader sees itself, and the kernel
-// caches nothing.
+// alone. The container that mounts it, or else the one that first opens or
+// reads it, owns it for ever: its text is that container's, whoever passes by
+// later (through /proc/PID/root, say). Until then each reader sees itself, and
+// the kernel caches nothing.
 //
 // Why a symlink, and not simply another inode for each LOOKUP of one name:
 // the kernel drops a dentry whose name has got another inode, also while
@@ -31,8 +31,6 @@
 package fusefs
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -95,7 +93,10 @@ type FS struct {
 	buffers sync.Pool // *[]byte, to render into
 	values  sync.Pool // *values, to render from
 
-	mu         sync.Mutex // guards the maps
+	crowd chan struct{} // asks for a collection at once
+
+	mu         sync.Mutex // guards what follows
+	owned      int        // inodes that have an owner
 	inodes     map[uint64]*inode
 	containers map[cgroup.Boundary]*container
 }
@@ -140,6 +141,7 @@ func New(config Config) (*FS, error) {
 		reads:         make(chan struct{}, maxReads),
 		inodes:        map[uint64]*inode{},
 		containers:    map[cgroup.Boundary]*container{},
+		crowd:         make(chan struct{}, 1),
 		buffers:       sync.Pool{New: func() any { return new([]byte) }},
 		values:        sync.Pool{New: func() any { return new(values) }},
 	}
@@ -165,20 +167,6 @@ func (fs *FS) record(r []byte) { (*fs.journal.Load())(r) }
 
 // String is the name of the file system in mountinfo.
 func (fs *FS) String() string { return "podproc" }
-
-// Run forgets what is gone, until ctx ends.
-func (fs *FS) Run(ctx context.Context) {
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			fs.collect()
-		}
-	}
-}
 
 // Mode names the cgroup mode of the node: "legacy", "hybrid" or "unified".
 func (fs *FS) Mode() string {
@@ -238,43 +226,6 @@ func (fs *FS) known(b cgroup.Boundary) *container {
 	return fs.containers[b]
 }
 
-// collect forgets containers whose cgroups are gone, with their inodes, and
-// readers that are no containers and have not read for a while.
-func (fs *FS) collect() {
-	old := int64(sinceBoot() - time.Minute)
-	fs.mu.Lock()
-	containers := make([]*container, 0, len(fs.containers))
-	for _, c := range fs.containers {
-		containers = append(containers, c)
-	}
-	fs.mu.Unlock()
-	for _, c := range containers {
-		_, err := fs.cgroups.Reopen(c.boundary.String())
-		if gone := errors.Is(err, cgroup.ErrGone); gone || c.inodes.Load() == 0 && c.used.Load() < old {
-			fs.forget(c, gone)
-		}
-	}
-}
-
-// forget drops c. Its inodes, if any are left, find an owner again when
-// somebody reads them: a container that lives on in another cgroup.
-func (fs *FS) forget(c *container, gone bool) {
-	fs.mu.Lock()
-	if !gone && c.inodes.Load() != 0 {
-		fs.mu.Unlock()
-		return
-	}
-	delete(fs.containers, c.boundary)
-	for id, i := range fs.inodes {
-		if i.drop(c) {
-			delete(fs.inodes, id)
-		}
-	}
-	fs.mu.Unlock()
-	fs.record(recordGone(c.boundary))
-	go c.close()
-}
-
 // sinceBoot is the time since the node's boot, suspension included.
 func sinceBoot() time.Duration {
 	var ts unix.Timespec
@@ -287,4 +238,11 @@ func (fs *FS) Containers() int {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return len(fs.containers)
+}
+
+// Inodes is how many inodes the kernel holds, as far as is known.
+func (fs *FS) Inodes() int {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return len(fs.inodes)
 }

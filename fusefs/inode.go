@@ -19,8 +19,10 @@ type inode struct {
 
 	refreshing sync.Mutex // held while a snapshot is made: one at a time
 
-	mu    sync.Mutex // guards what follows; held for moments only
-	owner *container // nil: nobody has opened it yet
+	mu    sync.Mutex    // guards what follows; held for moments only
+	owner *container    // nil: nobody has opened it yet
+	hint  *container    // the last container that has looked it up
+	used  time.Duration // since boot, when somebody who is not the owner last came
 	// lookups is the kernel's count. It is not known of an inode that came
 	// from another process, which then stays until its owner is gone.
 	lookups   int64
@@ -47,50 +49,104 @@ func (fs *FS) inodeLocked(n *node, id uint64) *inode {
 	i := fs.inodes[id]
 	if i == nil {
 		number := id & numberMask
-		i = &inode{id: id, node: n, inherited: number <= fs.first || number > fs.next.Load()}
+		i = &inode{id: id, node: n, used: sinceBoot(), inherited: number <= fs.first || number > fs.next.Load()}
 		fs.inodes[id] = i
+		if len(fs.inodes)-fs.owned > crowded {
+			select {
+			case fs.crowd <- struct{}{}:
+			default:
+			}
+		}
 	}
 	return i
 }
 
-// claim makes the container of thread tid the owner of i if it has none, and
-// returns whom i shows to tid, and whether that is settled. A reader that is
-// in no container sees itself and never becomes an owner: a process of the
-// node that looks into a container must not take its files away.
+// claim returns whom i shows to thread tid, and whether that is settled. It
+// gives i an owner if it has none and settle is true.
+//
+// The owner is the container of tid, but for one case: where the runtime has
+// looked the inode up from inside of a container, as runc does, that container
+// is the owner, and not somebody who passes by before it has read anything.
+// The container of tid it is all the same if it runs below that one: what has
+// looked the inode up then is a runtime that is in a container itself (kind).
+//
+// A reader that is in no container sees itself and never becomes an owner: a
+// process of the node that looks into a container must not take its files
+// away.
 func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bool, err error) {
 	i.mu.Lock()
-	c = i.owner
+	c, hint := i.owner, i.hint
+	if c == nil {
+		i.used = sinceBoot()
+	}
 	i.mu.Unlock()
 	if c != nil {
 		return c, true, nil
 	}
-	if c, err = fs.viewer(tid); err != nil || !settle || !c.boundary.Container() {
+	if c, err = fs.viewer(tid); err != nil || !c.boundary.Container() {
 		return c, false, err
 	}
+	if hint != nil && c != hint && !c.boundary.Below(hint.boundary) {
+		c = hint
+	}
+	if !settle {
+		return c, false, nil
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.owner == nil {
-		i.owner = c
+		i.owner, i.hint = c, nil
 		c.inodes.Add(1)
+		fs.owned++
 		fs.Stats.Owned.Add(1)
 		fs.record(recordOwner(i.id, c.boundary))
 	}
 	return i.owner, true, nil
 }
 
-// drop takes i from c, and tells whether nothing is left to know of i.
+// hint remembers that thread tid has looked up i, if it is in a container.
+func (fs *FS) hint(i *inode, tid uint32) {
+	i.mu.Lock()
+	known := i.owner != nil
+	i.mu.Unlock()
+	if known {
+		return
+	}
+	c, err := fs.viewer(tid)
+	if err != nil || !c.boundary.Container() {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.hint = c
+}
+
+// drop takes i from c, which is gone, and tells whether c was its owner.
 func (i *inode) drop(c *container) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.snap.of == c {
-		i.snap = snapshot{}
+		i.snap = snapshot{mtime: i.snap.mtime}
+	}
+	if i.hint == c {
+		i.hint = nil
 	}
 	if i.owner != c {
 		return false
 	}
-	i.owner = nil
+	i.owner, i.used = nil, 0
 	c.inodes.Add(-1)
-	return i.inherited || i.lookups <= 0
+	return true
+}
+
+// unclaimedSince tells whether i has no owner and was last looked up or read
+// before the time old.
+func (i *inode) unclaimedSince(old time.Duration) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.owner == nil && i.used < old
 }
 
 // refresh makes a snapshot of i as c sees it, unless there is one younger

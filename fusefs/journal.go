@@ -75,13 +75,17 @@ func (fs *FS) applyOwner(id uint64, boundary string, r *reader) error {
 	if err != nil {
 		return err
 	}
-	c, i := fs.container(b), fs.inode(n, id)
+	c := fs.container(b)
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	i := fs.inodeLocked(n, id)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.inherited = true
 	if i.owner == nil {
 		i.owner = c
 		c.inodes.Add(1)
+		fs.owned++
 	}
 	return nil
 }
@@ -92,6 +96,7 @@ func (fs *FS) applyForget(id uint64) {
 	if i := fs.inodes[id]; i != nil {
 		delete(fs.inodes, id)
 		if i.owner != nil {
+			fs.owned--
 			i.owner.inodes.Add(-1)
 		}
 	}

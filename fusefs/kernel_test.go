@@ -252,6 +252,37 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+// Where the runtime mounts from inside of the container, as runc does, the
+// container is the owner before it has read anything.
+func TestOwnerBeforeTheFirstRead(t *testing.T) {
+	_, dir := mount(t)
+	a, b := newContainer(t, 64<<20), newContainer(t, 96<<20)
+	// A node's runtime resolves the symlink, and what it leads to is looked
+	// up again in the container.
+	target, err := os.Readlink(dir + "/proc/meminfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(at, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := `echo $$ > "$0/cgroup.procs" && exec mount --bind "$1" "$2"`
+	if out, err := exec.Command("sh", "-c", script, a.dir, filepath.Join(dir, "proc", target), at).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	defer func() {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, who := range []*container{b, a} {
+		if got := memTotal(t, who.run(t, "cat", at)); got != 64<<20 {
+			t.Errorf("MemTotal is %d, want %d", got, 64<<20)
+		}
+	}
+}
+
 // The kernel's page cache answers what is read again within the bound.
 func TestReReadsAreCached(t *testing.T) {
 	s, dir := mount(t)

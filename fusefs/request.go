@@ -40,12 +40,10 @@ func (fs *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fus
 		if id == 0 || n == nil {
 			return fuse.ENOENT
 		}
-		fs.mu.Lock()
-		defer fs.mu.Unlock()
-		i := fs.inodeLocked(n, id)
+		i := fs.lookup(n, id)
+		fs.hint(i, in.Pid)
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		i.lookups++
 		out.NodeId = id
 		i.attr(&out.Attr)
 		return fuse.OK
@@ -59,6 +57,19 @@ func (fs *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fus
 	out.SetEntryTimeout(always)
 	out.SetAttrTimeout(always)
 	return fuse.OK
+}
+
+// lookup counts one more lookup of an inode, of which the kernel will say
+// when it forgets it.
+func (fs *FS) lookup(n *node, id uint64) *inode {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	i := fs.inodeLocked(n, id)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.lookups++
+	i.used = sinceBoot()
+	return i
 }
 
 // Forget drops an inode that the kernel knows no more.
@@ -77,6 +88,7 @@ func (fs *FS) Forget(id, lookups uint64) {
 	}
 	delete(fs.inodes, id)
 	if i.owner != nil {
+		fs.owned--
 		i.owner.inodes.Add(-1)
 		i.owner.used.Store(int64(sinceBoot()))
 		fs.record(recordForget(id))

@@ -56,7 +56,7 @@ func Mount(fs *FS, at mounts.Point) (*Server, error) {
 func Serve(fs *FS, conn *device.Conn, at mounts.Point) *Server {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{FS: fs, Conn: conn, At: at, stop: stop, done: make(chan struct{})}
-	go fs.Run(ctx)
+	go fs.Run(ctx, conn.Drop)
 	go func() {
 		s.err = conn.Serve()
 		close(s.done)

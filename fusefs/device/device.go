@@ -24,6 +24,7 @@ package device
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log"
@@ -40,7 +41,9 @@ import (
 )
 
 const (
-	opInterrupt = 36 // FUSE_INTERRUPT
+	opInterrupt      = 36 // FUSE_INTERRUPT
+	notifyInvalEntry = 3  // FUSE_NOTIFY_INVAL_ENTRY
+	notifyResend     = 7  // FUSE_NOTIFY_RESEND
 
 	// maxWrite bounds one READ too: go-fuse derives the kernel's max_pages
 	// from it. The kernel refuses a read of /dev/fuse into less than this
@@ -94,6 +97,9 @@ type Conn struct {
 	server, late    *fuse.ProtocolServer
 
 	idle    atomic.Int32 // readers that wait in read(2)
+	gate    sync.RWMutex // held for reading while a request is answered
+	paused  atomic.Bool
+	resume  chan struct{}
 	readers sync.WaitGroup
 	buffers sync.Pool
 	failure atomic.Pointer[error]
@@ -258,18 +264,48 @@ func (c *Conn) reader() {
 			}
 			return
 		}
-		c.slots.since[i].Store(clock())
-		if last {
+		if last && !c.paused.Load() {
 			c.startReader()
 		}
+		c.gate.RLock()
+		c.slots.since[i].Store(clock())
 		c.answer(c.server, c.slots.slot(i)[:min(n, slotSize)], buf)
 		c.slots.clear(i)
+		c.gate.RUnlock()
 		c.slots.free <- i
 		if int(c.idle.Add(1)) > max(2, runtime.GOMAXPROCS(0)) {
 			c.idle.Add(-1)
 			return
 		}
 	}
+}
+
+// Pause lets the requests at hand be answered, up to the deadline, and begins
+// no others: those that are read meanwhile wait in their slots, for Resume or
+// for a successor.
+func (c *Conn) Pause() {
+	c.paused.Store(true)
+	locked, resume := make(chan struct{}), make(chan struct{})
+	c.resume = resume
+	go func() {
+		c.gate.Lock()
+		close(locked)
+		<-resume
+		c.gate.Unlock()
+	}()
+	select {
+	case <-locked:
+	case <-time.After(c.config.Deadline):
+	}
+}
+
+// Resume ends a Pause: there is no successor after all.
+func (c *Conn) Resume() {
+	c.paused.Store(false)
+	if c.idle.Load() == 0 {
+		c.startReader()
+	}
+	close(c.resume)
 }
 
 // read reads one request.
@@ -372,9 +408,25 @@ func (c *Conn) Replay(s *os.File) (int, error) {
 // answered (FUSE_NOTIFY_RESEND, Linux >= 6.9; EINVAL before).
 func (c *Conn) Resend() error {
 	msg := errorReply(nil, 0, 0)
-	putU32(msg[4:], 7)
+	putU32(msg[4:], notifyResend)
 	if _, err := unix.Write(c.fd, msg); err != nil {
 		return fmt.Errorf("ask for unanswered requests: %w", err)
+	}
+	return nil
+}
+
+// Drop asks the kernel to forget the entry name of directory parent
+// (FUSE_NOTIFY_INVAL_ENTRY). Who uses the file goes on doing so. It waits for
+// a LOOKUP in parent that is under way, so a handler must not call it.
+func (c *Conn) Drop(parent uint64, name string) error {
+	msg := binary.NativeEndian.AppendUint64(errorReply(nil, 0, 0), parent)
+	msg = binary.NativeEndian.AppendUint32(msg, uint32(len(name)))
+	msg = binary.NativeEndian.AppendUint32(msg, 0)
+	msg = append(append(msg, name...), 0)
+	putU32(msg, uint32(len(msg)))
+	putU32(msg[4:], notifyInvalEntry)
+	if _, err := unix.Write(c.fd, msg); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("drop entry %s: %w", name, err)
 	}
 	return nil
 }

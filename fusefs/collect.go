@@ -1,0 +1,109 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fusefs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/podproc/podproc/fusefs/cgroup"
+)
+
+// The kernel keeps an inode that nobody uses until it needs the memory, and
+// so would we. So what is no use any more is dropped from the kernel's cache,
+// and its FORGET ends it here.
+const (
+	collectEvery = 10 * time.Second
+	// unclaimedAge is how long an inode that no container has read yet stays
+	// at least. It is much longer than a container takes to start: the kernel
+	// does not mount what was dropped.
+	unclaimedAge = 10 * time.Minute
+	// crowdedAge holds instead while there are more than crowded of them:
+	// somebody on the node reads the tree in a loop.
+	crowdedAge = 30 * time.Second
+	crowded    = 4096
+	// readerAge is how long the view of a reader that is in no container, or
+	// of a container without mounts, is kept after it was last asked for.
+	readerAge = time.Minute
+)
+
+// Run forgets what is gone, until ctx ends. drop is Conn.Drop of the
+// connection that is served.
+func (fs *FS) Run(ctx context.Context, drop func(parent uint64, name string) error) {
+	tick := time.NewTicker(collectEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-fs.crowd:
+		}
+		fs.collectContainers()
+		fs.collectInodes(drop)
+	}
+}
+
+// collectContainers forgets containers whose cgroups are gone, and readers
+// that have not read for a while.
+func (fs *FS) collectContainers() {
+	fs.mu.Lock()
+	containers := make([]*container, 0, len(fs.containers))
+	for _, c := range fs.containers {
+		containers = append(containers, c)
+	}
+	fs.mu.Unlock()
+	old := int64(sinceBoot() - readerAge)
+	for _, c := range containers {
+		_, err := fs.cgroups.Reopen(c.boundary.String())
+		if gone := errors.Is(err, cgroup.ErrGone); gone || c.used.Load() < old {
+			fs.forget(c, gone)
+		}
+	}
+}
+
+// forget drops c, if it is gone or owns nothing. Inodes of a container that is
+// gone find an owner again if somebody reads them: it lives on in another
+// cgroup then.
+func (fs *FS) forget(c *container, gone bool) {
+	fs.mu.Lock()
+	if !gone && c.inodes.Load() != 0 {
+		fs.mu.Unlock()
+		return
+	}
+	delete(fs.containers, c.boundary)
+	for _, i := range fs.inodes {
+		if i.drop(c) {
+			fs.owned--
+		}
+	}
+	fs.mu.Unlock()
+	fs.record(recordGone(c.boundary))
+	go c.close()
+}
+
+// collectInodes drops inodes that have had no owner for long.
+func (fs *FS) collectInodes(drop func(parent uint64, name string) error) {
+	fs.mu.Lock()
+	age := unclaimedAge
+	if len(fs.inodes)-fs.owned > crowded {
+		age = crowdedAge
+	}
+	old := sinceBoot() - age
+	var names []string
+	for id, i := range fs.inodes {
+		if i.unclaimedSince(old) {
+			names = append(names, i.node.inodeName(id&numberMask))
+		}
+	}
+	fs.mu.Unlock()
+	dir := fs.table.byPath[inodeDir].id()
+	for _, name := range names {
+		if err := drop(dir, name); err != nil {
+			fs.log.Debug("inode stays in the kernel's cache", "error", err)
+			return
+		}
+	}
+}

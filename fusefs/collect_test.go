@@ -1,0 +1,48 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fusefs
+
+import (
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/podproc/podproc/fusefs/mounts"
+)
+
+// Inodes that nobody has a use for are forgotten, by the kernel first and then
+// here; what is mounted is not.
+func TestCollectInodes(t *testing.T) {
+	fs, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Mount(fs, mounts.Point{Dir: t.TempDir() + "/fs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Unmount()
+	if out, err := exec.Command("sh", "-c", `for i in $(seq 50); do cat "$0/proc/meminfo" || exit; done`, s.At.Dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// 50 readers on the node, in no container: nobody owns what they read.
+	if n := fs.Inodes(); n != 50 {
+		t.Fatalf("%d inodes after 50 reads, want 50", n)
+	}
+	fs.collectInodes(s.Conn.Drop)
+	if n := fs.Inodes(); n != 50 {
+		t.Fatalf("%d inodes of 50 are left at once: a container that is about to start could not be", n)
+	}
+	for _, i := range fs.inodes {
+		i.used = 0
+	}
+	fs.collectInodes(s.Conn.Drop)
+	deadline := time.Now().Add(time.Minute)
+	for fs.Inodes() > 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d inodes are left of 50 that nobody uses", fs.Inodes())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
