@@ -136,8 +136,11 @@ func ParseMeminfo(text []byte) (*HostMeminfo, error) {
 			h.text = append(h.text, line...)
 			continue
 		}
+		if lead < 0 {
+			lead = 1
+		}
 		h.text = append(h.text, line[:key]...)
-		h.text = appendBlanks(h.text, max(1, lead)+w-(to-from))
+		h.text = appendBlanks(h.text, lead+w-(to-from))
 		h.text = append(h.text, line[from:to]...)
 		if field != numMemFields {
 			h.spots = append(h.spots, memSpot{field, len(h.text) - w, len(h.text)})
