@@ -64,7 +64,7 @@ var forbidden = map[string][]string{
 
 // topLevel are the entries that the repository may have.
 var topLevel = []string{
-	".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "certs", "cmd", "deploy", "docs", "fusefs",
+	".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "certs", "cmd", "deploy", "fusefs",
 	"go.mod", "go.sum", "staticcheck.conf", "test", "webhook",
 }
 
