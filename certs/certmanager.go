@@ -40,7 +40,7 @@ func CertManager(namespace string) []runtime.Object {
 			SecretName:  ca,
 			Duration:    hours(10 * 365 * 24),
 			RenewBefore: hours(5 * 365 * 24),
-			PrivateKey:  ecdsa(cmapi.RotationPolicyNever),
+			PrivateKey:  ecdsaKey(cmapi.RotationPolicyNever),
 			IssuerRef:   cmmeta.IssuerReference{Kind: cmapi.IssuerKind, Name: root},
 		}),
 		issuer(namespace, ca, cmapi.IssuerConfig{CA: &cmapi.CAIssuer{SecretName: ca}}),
@@ -49,7 +49,7 @@ func CertManager(namespace string) []runtime.Object {
 			SecretName:  server + "-tls",
 			Duration:    hours(90 * 24),
 			RenewBefore: hours(30 * 24),
-			PrivateKey:  ecdsa(cmapi.RotationPolicyAlways),
+			PrivateKey:  ecdsaKey(cmapi.RotationPolicyAlways),
 			Usages:      []cmapi.KeyUsage{cmapi.UsageDigitalSignature, cmapi.UsageServerAuth},
 			IssuerRef:   cmmeta.IssuerReference{Kind: cmapi.IssuerKind, Name: ca},
 		}),
@@ -72,7 +72,7 @@ func certificate(namespace, name string, spec cmapi.CertificateSpec) *cmapi.Cert
 	}
 }
 
-func ecdsa(policy cmapi.PrivateKeyRotationPolicy) *cmapi.CertificatePrivateKey {
+func ecdsaKey(policy cmapi.PrivateKeyRotationPolicy) *cmapi.CertificatePrivateKey {
 	return &cmapi.CertificatePrivateKey{Algorithm: cmapi.ECDSAKeyAlgorithm, Size: 256, RotationPolicy: policy}
 }
 

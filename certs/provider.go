@@ -70,6 +70,13 @@ func (p *Provider) NotAfter() time.Time {
 	return leaf.NotAfter
 }
 
+// The shortest lives. A CA is renewed at two thirds of its life and must outlive the
+// overlap with the next one; DynamicAuthority looks every 10 s.
+const (
+	minCALife   = 9 * Overlap
+	minLeafLife = 3 * Overlap
+)
+
 // Builtin says where the built-in certificates live.
 type Builtin struct {
 	Client        kubernetes.Interface
@@ -93,10 +100,9 @@ func NewBuiltin(b Builtin) (*Provider, error) {
 	if b.LeafLife == 0 {
 		b.LeafLife = 7 * 24 * time.Hour
 	}
-	// A CA is renewed at two thirds of its life, and a leaf lives no longer
-	// than its CA: what is left must do for the change.
-	if left := b.CALife / 3; left < 2*Overlap+2*checkEvery || b.LeafLife < left/3 && b.LeafLife < 30*time.Second || b.LeafLife > b.CALife {
-		return nil, fmt.Errorf("CA life %s and certificate life %s: the CA must live at least %s, the certificate at least 30s and no longer than the CA", b.CALife, b.LeafLife, 3*(2*Overlap+2*checkEvery))
+	if b.CALife < minCALife || b.LeafLife < minLeafLife || b.LeafLife > b.CALife {
+		return nil, fmt.Errorf("CA life %s and certificate life %s: want at least %s and %s, and the certificate's no longer than the CA's",
+			b.CALife, b.LeafLife, minCALife, minLeafLife)
 	}
 	if b.Wrote == nil {
 		b.Wrote = func(error) {}
