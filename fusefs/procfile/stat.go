@@ -146,8 +146,10 @@ func (h *HostStat) parseRest() {
 // A file over one page must stay valid when its pages come from different
 // snapshots: so no line and no number crosses the border of a page, and each
 // page holds the same lines in all snapshots. The room of a page is at its
-// end: blanks after its last line (of 64 CPUs; only hosts with so many see it),
-// between two numbers of the intr line, or at the end of that.
+// end: blanks after the last of its lines of CPUs (only who sees 64 CPUs and
+// more sees such), between two numbers of the intr line, or at the end of that.
+// No line of a CPU gets longer than the kernel might make it, for libuv and
+// others read into buffers of fixed size.
 func Stat(dst []byte, h *HostStat, c *Counters, t *view.Tasks) []byte {
 	start := len(dst)
 	p := pages{text: dst, start: start}
@@ -162,8 +164,9 @@ func Stat(dst []byte, h *HostStat, c *Counters, t *view.Tasks) []byte {
 }
 
 const (
-	pageSize = 4096
-	statStep = 256
+	pageSize   = 4096
+	statStep   = 256
+	maxCPULine = 128
 )
 
 // pages lays out a file. reserved is the size that what is written so far may
@@ -227,12 +230,30 @@ func (p *pages) endCPULine(from, width int) bool {
 	if len(p.text)+1-from > width {
 		return false
 	}
+	p.text = append(p.text, '\n')
 	p.reserved += width
 	if p.reserved%pageSize == 0 {
-		p.text = appendBlanks(p.text, p.reserved-p.size()-1)
+		p.padLines(p.reserved-p.size(), max(width, maxCPULine))
 	}
-	p.text = append(p.text, '\n')
 	return true
+}
+
+// padLines adds n blanks to the ends of the last lines, each of which may get
+// as long as longest.
+func (p *pages) padLines(n, longest int) {
+	from := len(p.text)
+	p.text = appendBlanks(p.text, n)
+	for to := len(p.text); from < to; {
+		line := bytes.LastIndexByte(p.text[:from-1], '\n') + 1 // where it begins
+		length := from - line
+		pad := min(to-from, longest-length)
+		to--
+		p.text[to] = '\n'
+		fillBlanks(p.text[to-pad : to])
+		to -= pad + length - 1
+		copy(p.text[to:], p.text[line:from-1])
+		from = line
+	}
 }
 
 // intr writes the intr line without its newline.
@@ -302,11 +323,11 @@ func (p *pages) rest(h *HostStat, t *view.Tasks) []byte {
 	tail := len(p.text) - from
 	p.text = appendBlanks(p.text, slack)
 	copy(p.text[from+slack:], p.text[from:from+tail])
-	copyBlanks(p.text[from : from+slack])
+	fillBlanks(p.text[from : from+slack])
 	return p.text
 }
 
-func copyBlanks(b []byte) {
+func fillBlanks(b []byte) {
 	for len(b) > 0 {
 		b = b[copy(b, blanks):]
 	}

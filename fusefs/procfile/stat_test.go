@@ -83,6 +83,11 @@ func checkSnapshots(t *testing.T, name string, cpus int, snapshots [][]byte) {
 		if len(a)%statStep != 0 {
 			t.Errorf("%s: %d bytes", name, len(a))
 		}
+		for line := range bytes.Lines(a) {
+			if bytes.HasPrefix(line, []byte("cpu")) && len(line) > maxCPULine {
+				t.Errorf("%s: line of %d bytes: %q", name, len(line), line)
+			}
+		}
 		for _, b := range snapshots[:i] {
 			for border := pageSize; border < len(a); border += pageSize {
 				if err := validMix(a, b, border); err != nil {
