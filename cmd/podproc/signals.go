@@ -42,43 +42,63 @@ func catch() chan os.Signal {
 	return c
 }
 
-// together is how far apart two processes may see a signal to their group.
-// Who is slower gets it twice, as if it had been sent twice.
-const together = 50 * time.Millisecond
+// Of a signal to the process group, podproc-init may see its own copy this much
+// later than podproc run tells of its: who is slower gets the signal twice, as
+// if it had been sent twice. What podproc-init has seen and podproc run never
+// tells of, was sent to podproc-init alone, and is forgotten.
+const (
+	together = 50 * time.Millisecond
+	alone    = time.Second
+)
+
+// group matches the two copies of signals to the process group.
+type group struct {
+	mu   sync.Mutex
+	seen map[unix.Signal][]time.Time // own copies that have no match yet
+}
+
+func (g *group) add(s unix.Signal) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen[s] = append(g.seen[s], time.Now())
+}
+
+// take tells whether there is an own copy of s, and takes it.
+func (g *group) take(s unix.Signal) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for len(g.seen[s]) > 0 {
+		at := g.seen[s][0]
+		g.seen[s] = g.seen[s][1:]
+		if time.Since(at) < alone {
+			return true
+		}
+	}
+	return false
+}
 
 // relay passes the signals that podproc run tells of to CMD, whose pid is cmd,
 // but for those that the whole process group has got.
 func relay(control *os.File, cmd int) {
-	var (
-		mu   sync.Mutex
-		seen = map[unix.Signal]time.Time{}
-	)
+	g := group{seen: map[unix.Signal][]time.Time{}}
 	own := catch()
 	go func() {
 		for s := range own {
-			mu.Lock()
-			seen[s.(unix.Signal)] = time.Now()
-			mu.Unlock()
+			g.add(s.(unix.Signal))
 		}
 	}()
-	group := func(s unix.Signal, since time.Time) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return seen[s].After(since)
-	}
 	for {
 		kind, payload, err := receive(control)
-		if kind == 0 && err == nil || err != nil {
+		if kind == 0 || err != nil {
 			return // podproc run is gone, and we soon
 		}
 		if kind != packetSignal || len(payload) != 1 {
 			continue
 		}
-		s := unix.Signal(payload[0])
 		go func() {
-			since := time.Now().Add(-together)
+			s := unix.Signal(payload[0])
 			for range 10 {
-				if group(s, since) {
+				if g.take(s) {
 					return
 				}
 				time.Sleep(together / 10)

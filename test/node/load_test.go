@@ -1,0 +1,385 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// In TestLoad a container's MemTotal tells whose it is and since when: the
+// limit of container c is base(c) plus a step of 4 KiB for each generation,
+// which changes all the time. What the kernel was told and when is in a page
+// that all readers have mapped.
+const (
+	generations = 1024
+	step        = 4 // kB
+)
+
+func base(c int) int { return (64 + 8*c) << 10 } // kB; generations take 4 MiB
+
+// timeline is that page. begin and end are the times in ns, by CLOCK_MONOTONIC,
+// between which the kernel got the limit of each generation.
+type timeline struct {
+	last       atomic.Int64 // counts on; the generation is last % generations
+	begin, end [generations]atomic.Int64
+}
+
+func monotonic() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic(err)
+	}
+	return ts.Nano()
+}
+
+func openTimeline(path string, flags int) (*timeline, error) {
+	f, err := os.OpenFile(path, flags, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, protection := int(unsafe.Sizeof(timeline{})), unix.PROT_READ
+	if flags&os.O_CREATE != 0 {
+		protection |= unix.PROT_WRITE
+		if err := f.Truncate(int64(size)); err != nil {
+			return nil, err
+		}
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, size, protection, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return (*timeline)(unsafe.Pointer(&m[0])), nil
+}
+
+// drive changes the limit of a container until stop is closed.
+func (l *timeline) drive(c *container, number int, stop <-chan struct{}) {
+	for n := int64(0); ; n++ {
+		g := n % generations
+		l.begin[g].Store(monotonic())
+		c.limitMemory((base(number) + step*int(g)) << 10)
+		l.end[g].Store(monotonic())
+		l.last.Store(n)
+		select {
+		case <-stop:
+			return
+		case <-time.After(30 * time.Millisecond):
+		}
+	}
+}
+
+// age is how long what a reader saw, between start and end, was not true any
+// more when he began to read: a limit is true until the next one is set.
+func (l *timeline) age(g int, start int64) time.Duration {
+	next := (g + 1) % generations
+	begin, end := l.begin[g].Load(), l.end[next].Load()
+	if end <= begin || end > start {
+		return 0 // there is no next one, or it came later
+	}
+	return time.Duration(start - end)
+}
+
+// report is what a load process has found.
+type report struct {
+	Reads  int
+	Stale  int // older than the freshness bound and 100 ms more
+	Oldest time.Duration
+	Error  string
+}
+
+// load is one reader: args are the path of the file, the container's number,
+// how to read, the number of reads, and the timeline.
+func load(args []string) error {
+	path, how := args[0], args[2]
+	number, err1 := strconv.Atoi(args[1])
+	reads, err2 := strconv.Atoi(args[3])
+	l, err3 := openTimeline(args[4], os.O_RDONLY)
+	for _, err := range []error{err1, err2, err3} {
+		if err != nil {
+			return err
+		}
+	}
+	r := &reader{path: path, how: how, buf: make([]byte, 8192)}
+	var rep report
+	for rep.Reads < reads {
+		start := monotonic()
+		text, err := r.read()
+		if err == nil {
+			var g int
+			g, err = generation(text, number)
+			if age := l.age(g, start); age > rep.Oldest {
+				rep.Oldest = age
+			}
+			if l.age(g, start) > 2*freshness {
+				rep.Stale++
+			}
+		}
+		if err != nil {
+			rep.Error = fmt.Sprintf("read %d by %s: %v", rep.Reads, how, err)
+			break
+		}
+		rep.Reads++
+	}
+	return json.NewEncoder(os.Stdout).Encode(rep)
+}
+
+// generation checks that text is a whole meminfo of container number.
+func generation(text []byte, number int) (int, error) {
+	lines := bytes.Split(text, []byte("\n"))
+	if len(lines) < 30 || len(lines[len(lines)-1]) != 0 {
+		return 0, fmt.Errorf("not a whole file: %d bytes, %d lines, %q", len(text), len(lines), text)
+	}
+	var total, free, available int
+	for i, to := range []*int{&total, &free, &available} {
+		f := bytes.Fields(lines[i])
+		if len(f) != 3 {
+			return 0, fmt.Errorf("line %q", lines[i])
+		}
+		var err error
+		if *to, err = strconv.Atoi(string(f[1])); err != nil {
+			return 0, fmt.Errorf("line %q: %w", lines[i], err)
+		}
+	}
+	for _, line := range lines[:len(lines)-1] {
+		if i := bytes.IndexByte(line, ':'); i < 1 || bytes.IndexByte(line, 0) >= 0 {
+			return 0, fmt.Errorf("line %q of %q", line, text)
+		}
+	}
+	if free > available || available > total {
+		return 0, fmt.Errorf("torn: MemTotal %d, MemFree %d, MemAvailable %d", total, free, available)
+	}
+	g := (total - base(number)) / step
+	if g < 0 || g >= generations {
+		return 0, fmt.Errorf("foreign: MemTotal %d is not of container %d", total, number)
+	}
+	return g, nil
+}
+
+// reader reads a file in one of the ways that programs do.
+type reader struct {
+	path, how string
+	held      int
+	out       *os.File
+	buf       []byte
+}
+
+var ways = []string{"open", "held", "pread", "sendfile", "pieces", "held", "open", "mixed"}
+
+func (r *reader) read() ([]byte, error) {
+	fd := r.held
+	if r.how != "held" && r.how != "pread" || fd == 0 {
+		var err error
+		if fd, err = unix.Open(r.path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return nil, fmt.Errorf("open: %w", err)
+		}
+	}
+	switch r.how {
+	case "held":
+		r.held = fd
+		if _, err := unix.Seek(fd, 0, io.SeekStart); err != nil {
+			return nil, err
+		}
+		return r.fill(func(b []byte, _ int) (int, error) { return unix.Read(fd, b) })
+	case "pread":
+		r.held = fd
+		return r.fill(func(b []byte, off int) (int, error) { return unix.Pread(fd, b, int64(off)) })
+	case "sendfile":
+		defer unix.Close(fd)
+		return r.sendfile(fd)
+	case "pieces": // stdio
+		defer unix.Close(fd)
+		return r.fill(func(b []byte, _ int) (int, error) { return unix.Read(fd, b[:min(len(b), 1024)]) })
+	default:
+		defer unix.Close(fd)
+		return r.fill(func(b []byte, _ int) (int, error) { return unix.Read(fd, b) })
+	}
+}
+
+func (r *reader) fill(read func(b []byte, off int) (int, error)) ([]byte, error) {
+	for n := 0; ; {
+		m, err := read(r.buf[n:], n)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, err
+		case m == 0:
+			return r.buf[:n], nil
+		}
+		n += max(m, 0)
+	}
+}
+
+func (r *reader) sendfile(fd int) ([]byte, error) {
+	if r.out == nil {
+		memfd, err := unix.MemfdCreate("out", unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, err
+		}
+		r.out = os.NewFile(uintptr(memfd), "out")
+	}
+	out := int(r.out.Fd())
+	if _, err := unix.Seek(out, 0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	total := 0
+	for {
+		n, err := unix.Sendfile(out, fd, nil, 1<<16)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("sendfile: %w", err)
+		}
+		if n == 0 {
+			break
+		}
+		total += n
+	}
+	n, err := unix.Pread(out, r.buf[:total], 0)
+	return r.buf[:n], err
+}
+
+// usage is what the server holds: descriptors and resident memory in kB.
+func (p *process) usage(t *testing.T) (fds, rss int) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d", p.cmd.Process.Pid)
+	entries, err := os.ReadDir(dir + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(read(t, dir+"/status"), "VmRSS:")
+	if rss, err = strconv.Atoi(strings.Fields(rest)[0]); err != nil {
+		t.Fatal(err)
+	}
+	return len(entries), rss
+}
+
+// TestLoad: 64 processes in 8 containers read at once in all ways, half of the
+// containers with files that were bound from outside of their cgroup; readers
+// in other containers come through /proc/PID/root. No read fails, is torn,
+// foreign or old, and the server does not grow.
+func TestLoad(t *testing.T) {
+	need(t, "nsenter", "mount")
+	const containers, readers = 8, 8
+	reads := 200_000
+	switch {
+	case soak:
+		reads = 2_000_000
+	case testing.Short():
+		reads = 50_000
+	}
+	var all []*container
+	stop := make(chan struct{})
+	var drivers sync.WaitGroup
+	defer drivers.Wait()
+	defer close(stop)
+	for i := range containers {
+		files := "meminfo"
+		if i%2 == 1 {
+			files = "swaps"
+		}
+		c := newContainer(t, "--files", files, "--memory", strconv.Itoa(base(i)<<10))
+		if i%2 == 1 {
+			shell(t, fmt.Sprintf("nsenter -t %d -m -- mount --bind -o ro %s/proc/meminfo /proc/meminfo", c.agent, tree))
+		}
+		c.read("/proc/meminfo")
+		all = append(all, c)
+		l, err := openTimeline(c.timeline(), os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		drivers.Go(func() { l.drive(c, i, stop) })
+	}
+
+	round := func(reads int) (sum report) {
+		var wait sync.WaitGroup
+		var mu sync.Mutex
+		start := func(name string, cmd *exec.Cmd) {
+			wait.Go(func() {
+				var stderr bytes.Buffer
+				cmd.Stderr = &stderr
+				out, err := cmd.Output()
+				var rep report
+				if err == nil {
+					err = json.Unmarshal(out, &rep)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil || rep.Error != "" {
+					t.Errorf("%s: %v %s%s", name, err, &stderr, rep.Error)
+				}
+				sum.Reads += rep.Reads
+				sum.Stale += rep.Stale
+				sum.Oldest = max(sum.Oldest, rep.Oldest)
+			})
+		}
+		each := strconv.Itoa(reads / (containers * readers))
+		for i, c := range all {
+			for j := range readers {
+				start(fmt.Sprintf("container %d", i), c.reader(c, "/proc/meminfo", i, ways[j%len(ways)], each))
+			}
+			// A neighbour who looks at this one's file.
+			start(fmt.Sprintf("neighbour of %d", i), all[(i+1)%containers].reader(nil, fmt.Sprintf("/proc/%d/root/proc/meminfo", c.agent), i, ways[i%len(ways)], each))
+		}
+		wait.Wait()
+		return sum
+	}
+
+	round(reads / 10) // what the server needs once, it has after this
+	fds, rss := server.usage(t)
+	sum := round(reads)
+	fds2, rss2 := server.usage(t)
+	t.Logf("%d reads, oldest %s behind, %d beyond the bound; server: %d -> %d descriptors, %d -> %d kB", sum.Reads, sum.Oldest, sum.Stale, fds, fds2, rss, rss2)
+	if sum.Stale > sum.Reads/10_000 {
+		t.Errorf("%d of %d reads were more than %s old, the worst by %s", sum.Stale, sum.Reads, 2*freshness, sum.Oldest)
+	}
+	if fds2 > fds+8 {
+		t.Errorf("the server had %d descriptors open, and has %d", fds, fds2)
+	}
+	if rss2 > rss+8<<10 {
+		t.Errorf("the server had %d kB of memory, and has %d", rss, rss2)
+	}
+}
+
+func (c *container) timeline() string {
+	return filepath.Join(scratch, fmt.Sprintf("timeline-%d", c.agent))
+}
+
+// reader is a load process in the cgroups of c, and in the namespaces of in,
+// if that is not nil. It reads a file of container number.
+func (c *container) reader(in *container, path string, number int, how, reads string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	// Nice, so that what is measured is the server and not the scheduler.
+	script := joining(c.cgroup) + "exec "
+	of := path
+	if in != nil {
+		script += fmt.Sprintf("nsenter -t %d -m -p -- ", in.agent)
+		of = fmt.Sprintf("/proc/%d/", in.agent)
+	}
+	agent := strings.Split(of, "/")[2]
+	args := []string{"nice", self, path, strconv.Itoa(number), how, reads, filepath.Join(scratch, "timeline-"+agent)}
+	cmd := exec.Command("sh", "-c", script+strings.Join(args, " "))
+	cmd.Env = append(os.Environ(), "PODPROC_HELPER=load", "GOMAXPROCS=1", "GOGC=400")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
