@@ -55,5 +55,5 @@ func (r *Recorder) Skipped(namespace string, owner *inject.Owner, message string
 	}, corev1.EventTypeWarning, "PodprocNotInjected", message)
 }
 
-// Close sends what is queued and ends.
+// Close ends it; what is queued may be lost.
 func (r *Recorder) Close() { r.broadcaster.Shutdown() }

@@ -118,6 +118,10 @@ func (s *Server) http() (http.Handler, error) {
 type readKey struct{}
 
 func (s *Server) handle(ctx context.Context, req admission.Request) admission.Response {
+	if req.UID == "" {
+		// Any JSON object passes for a review until here.
+		return admission.Errored(http.StatusBadRequest, errors.New("the AdmissionReview has no request with a uid"))
+	}
 	if read, ok := ctx.Value(readKey{}).(*bool); ok {
 		*read = true
 	}
