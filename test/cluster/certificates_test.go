@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ import (
 // created without a pause: not one may be missed, nor one handshake fail.
 func testCertificates(t *testing.T, e *env) {
 	ns := e.namespace(t, "certificates", map[string]string{injectKey: "true"})
+	missed := e.missed(t)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	var pods, handshakes int
@@ -53,6 +56,7 @@ func testCertificates(t *testing.T, e *env) {
 	if !gone.Terminate(patience) {
 		t.Error("replica does not end on SIGTERM")
 	}
+	e.replicas = e.replicas[1:]
 
 	renewed := e.changed(t, "CA near its end", spoilt)
 	if left := time.Until(spoilt.NotAfter); left > caLife/3+10*time.Second || left < 0 {
@@ -70,7 +74,10 @@ func testCertificates(t *testing.T, e *env) {
 		t.Error("the present CA is not in the caBundle")
 	}
 	end()
-	t.Logf("%d pods created, %d handshakes, none missed", pods, handshakes)
+	if now := e.missed(t); now != missed {
+		t.Errorf("the API server has passed podproc over %v times, before it was %v", now, missed)
+	}
+	t.Logf("%d pods created, %d handshakes", pods, handshakes)
 	if pods == 0 || handshakes == 0 {
 		t.Error("nothing was tried")
 	}
@@ -93,9 +100,6 @@ func (e *env) changed(t *testing.T, what string, old *x509.Certificate) *x509.Ce
 		roots := x509.NewCertPool()
 		roots.AddCert(ca)
 		for _, r := range e.replicas {
-			if r.Ended() {
-				continue
-			}
 			if err := handshake(net.JoinHostPort(r.host, e.service.port), roots); err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
@@ -159,6 +163,27 @@ func handshake(addr string, roots *x509.CertPool) error {
 		return err
 	}
 	return conn.Close()
+}
+
+// missed is how often the API server has admitted an object without podproc
+// since it could not call it.
+func (e *env) missed(t *testing.T) (n float64) {
+	t.Helper()
+	metrics, err := e.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(metrics) {
+		if !strings.HasPrefix(line, "apiserver_admission_webhook_fail_open_count{") || !strings.Contains(line, ".podproc.io") {
+			continue
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += value
+	}
+	return n
 }
 
 // bundle is the caBundle, which all webhooks of the configuration share.

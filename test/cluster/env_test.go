@@ -48,6 +48,7 @@ type env struct {
 	account  string // kubeconfig of podproc's ServiceAccount
 	service  *loadBalancer
 	replicas []*replica
+	started  int // replicas, those that have ended included
 }
 
 func newEnv(t *testing.T) *env {

@@ -32,7 +32,8 @@ type replica struct {
 // Later flags win: addresses of its own, and lives of minutes.
 func (e *env) startReplica(t *testing.T) *replica {
 	t.Helper()
-	n := len(e.replicas)
+	e.started++
+	n := e.started
 	r := &replica{name: fmt.Sprintf("podproc-webhook-%d", n), host: e.Address(10 + n)}
 	argv := append([]string{binaries.webhook}, e.args...)
 	argv = append(argv,
