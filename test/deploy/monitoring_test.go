@@ -1,0 +1,167 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+var (
+	metricName = regexp.MustCompile(`podproc_[a-z_]+`)
+	quoted     = regexp.MustCompile(`"(podproc_[a-z_]+)"`)
+)
+
+// exported are the metrics that the source names.
+func exported(t *testing.T, root string) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	for _, dir := range []string{"cmd", "fusefs", "webhook", "certs"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, m := range quoted.FindAllStringSubmatch(string(text), -1) {
+				names[m[1]] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return names
+}
+
+// TestMetricsExist: dashboard and alerts ask for what is served.
+func TestMetricsExist(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := exported(t, root)
+	for _, file := range []string{"dashboard.json", "rules.yaml"} {
+		text, err := os.ReadFile(filepath.Join(root, "deploy", "chart", "monitoring", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metricName.FindAllString(string(text), -1) {
+			if !names[strings.TrimSuffix(name, "_bucket")] {
+				t.Errorf("%s: no metric %s in the source", file, name)
+			}
+		}
+	}
+}
+
+// TestMonitoring: what is off by default renders to what its readers take.
+func TestMonitoring(t *testing.T) {
+	root, helm := tools(t)
+	text, err := Manifest{"", everything}.Render(root, helm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]bool)
+	for _, o := range generic(t, text) {
+		found[o.GetKind()] = true
+		switch o.GetKind() {
+		case "ConfigMap":
+			data, _, _ := unstructured.NestedString(o.Object, "data", "podproc.json")
+			var dashboard struct {
+				Title  string
+				Panels []struct{ Targets []struct{ Expr string } }
+			}
+			if err := json.Unmarshal([]byte(data), &dashboard); err != nil || dashboard.Title == "" || len(dashboard.Panels) < 5 {
+				t.Errorf("dashboard: %v, title %q, %d panels", err, dashboard.Title, len(dashboard.Panels))
+			}
+		case "PrometheusRule":
+			groups, _, err := unstructured.NestedSlice(o.Object, "spec", "groups")
+			if err != nil || len(groups) == 0 {
+				t.Errorf("alerts: %v, %d groups", err, len(groups))
+			}
+		}
+	}
+	for _, kind := range []string{"ConfigMap", "PrometheusRule", "ServiceMonitor"} {
+		if !found[kind] {
+			t.Errorf("no %s", kind)
+		}
+	}
+}
+
+// generic decodes objects of any kind.
+func generic(t *testing.T, text []byte) []unstructured.Unstructured {
+	t.Helper()
+	var objects []unstructured.Unstructured
+	for _, doc := range regexp.MustCompile(`(?m)^---\n`).Split(string(text), -1) {
+		var o unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(doc), &o.Object); err != nil {
+			t.Fatalf("%v in\n%s", err, doc)
+		}
+		if len(o.Object) > 0 {
+			objects = append(objects, o)
+		}
+	}
+	return objects
+}
+
+// TestPolicies: each exception is an object of its engine, and none allows more
+// host paths than podproc's.
+func TestPolicies(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"kyverno.yaml":    "kyverno.io/v2 PolicyException, kyverno.io/v2 PolicyException",
+		"gatekeeper.yaml": "constraints.gatekeeper.sh/v1beta1 K8sPSPHostFilesystem, constraints.gatekeeper.sh/v1beta1 K8sPSPPrivilegedContainer, constraints.gatekeeper.sh/v1beta1 K8sPSPHostNamespace",
+		"openshift.yaml":  "security.openshift.io/v1 SecurityContextConstraints, rbac.authorization.k8s.io/v1 RoleBinding, security.openshift.io/v1 SecurityContextConstraints, rbac.authorization.k8s.io/v1 ClusterRole",
+	} {
+		text, err := os.ReadFile(filepath.Join(root, "deploy", "policies", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, o := range generic(t, text) {
+			if o.GetName() == "" {
+				t.Errorf("%s: a %s without a name", file, o.GetKind())
+			}
+			got = append(got, o.GetAPIVersion()+" "+o.GetKind())
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s: got %s, want %s", file, strings.Join(got, ", "), want)
+		}
+		for _, path := range regexp.MustCompile(`/(?:run|var|etc)/[^\s"]*`).FindAllString(string(text), -1) {
+			if !strings.HasPrefix(path, "/run/podproc/") {
+				t.Errorf("%s: host path %s", file, path)
+			}
+		}
+	}
+}
+
+// TestKustomize: kubectl -k gives what kubectl -f does.
+func TestKustomize(t *testing.T) {
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("kubectl", "kustomize", filepath.Join(root, "deploy")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("kubectl kustomize: %v\n%s", err, out)
+	}
+	manifest, err := os.ReadFile(filepath.Join(root, "deploy", "podproc.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(generic(t, out)), len(generic(t, manifest)); got != want {
+		t.Errorf("got %d objects, want %d", got, want)
+	}
+}
