@@ -20,6 +20,7 @@ import (
 	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/cache"
 )
 
 // Overlap is how long the caBundle has carried a new CA before a certificate from
@@ -77,6 +78,7 @@ func (o *overlap) Run(ctx context.Context) error {
 	inner := make(chan error, 1)
 	wg.Go(func() { inner <- o.inner.Run(ctx) })
 
+	o.firstView(ctx)
 	failed := newRepeats(o.log)
 	for {
 		next, err := o.reconcile(ctx)
@@ -95,6 +97,13 @@ func (o *overlap) Run(ctx context.Context) error {
 	}
 }
 
+// firstView waits a moment for both objects, so that a start that goes well says nothing.
+func (o *overlap) firstView(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkEvery)
+	defer cancel()
+	cache.WaitForCacheSync(ctx.Done(), o.secret.informer.HasSynced, o.config.informer.HasSynced)
+}
+
 // reconcile does what is due and returns when to look again if nothing happens before.
 func (o *overlap) reconcile(ctx context.Context) (next time.Duration, err error) {
 	secret, err := o.secret.get()
@@ -104,6 +113,9 @@ func (o *overlap) reconcile(ctx context.Context) (next time.Duration, err error)
 		return checkEvery, o.secret.create(ctx)
 	case err != nil:
 		return checkEvery, err
+	}
+	if len(secret.Data) == 0 {
+		return checkEvery, nil // the inner authority is about to fill it
 	}
 	current, err := parseKeypair(secret)
 	if err != nil {
@@ -207,9 +219,6 @@ func (o *overlap) Sign(template *x509.Certificate) (*x509.Certificate, error) {
 
 // parseKeypair takes the CA from a Secret, with the checks that tell a spoiled one.
 func parseKeypair(secret *corev1.Secret) (*keypair, error) {
-	if len(secret.Data[corev1.TLSCertKey]) == 0 {
-		return nil, errors.New("empty so far")
-	}
 	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
 		return nil, err

@@ -161,9 +161,7 @@ func TestOverlap(t *testing.T) {
 		}
 	}
 
-	if _, err := b.reconcile(t.Context()); err == nil {
-		t.Error("an empty Secret is no error")
-	}
+	b.step() // an empty Secret is about to be filled
 	if _, err := b.sign(); !errors.Is(err, authority.ErrCertificateNotAvailable) {
 		t.Errorf("Sign without a CA: %v, want ErrCertificateNotAvailable", err)
 	}

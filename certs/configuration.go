@@ -80,11 +80,11 @@ func onlyNamed(name string) func(*metav1.ListOptions) {
 // get returns the configuration as last seen; it must not be changed.
 func (c *Configuration) get() (*admissionv1.MutatingWebhookConfiguration, error) {
 	if !c.informer.HasSynced() {
-		return nil, fmt.Errorf("MutatingWebhookConfiguration %s not read yet: the API server has not answered, or RBAC does not allow get, list and watch of that name", c.name)
+		return nil, fmt.Errorf("the MutatingWebhookConfiguration %s is not read yet: the API server has not answered, or RBAC does not allow get, list and watch of that name", c.name)
 	}
 	config, err := c.lister.Get(c.name)
 	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("MutatingWebhookConfiguration %s does not exist: apply podproc's manifests again", c.name)
+		return nil, fmt.Errorf("the MutatingWebhookConfiguration %s does not exist: apply podproc's manifests again", c.name)
 	}
 	return config, err
 }
@@ -104,7 +104,7 @@ func (c *Configuration) Verify(leaf *tls.Certificate, name string, now time.Time
 		return err
 	}
 	if len(config.Webhooks) == 0 {
-		return fmt.Errorf("MutatingWebhookConfiguration %s has no webhooks: apply podproc's manifests again", c.name)
+		return fmt.Errorf("the MutatingWebhookConfiguration %s has no webhooks: apply podproc's manifests again", c.name)
 	}
 	intermediates := x509.NewCertPool()
 	for _, der := range leaf.Certificate[1:] {

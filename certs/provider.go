@@ -52,7 +52,10 @@ func (p *Provider) Start(ctx context.Context) error {
 func (p *Provider) Ready() error {
 	cert, err := p.GetCertificate(nil)
 	if err != nil {
-		return errors.Join(err, p.why())
+		if why := p.why(); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		return err
 	}
 	return p.config.Verify(cert, p.name, time.Now())
 }
@@ -128,7 +131,7 @@ func NewBuiltin(b Builtin) (*Provider, error) {
 		},
 	}
 	// What cert-manager's code says each time it tries again is for debugging.
-	logger := logr.FromSlogHandler(b.Log.Handler()).V(4)
+	logger := logr.FromSlogHandler(expected{b.Log.Handler()}).V(4)
 	return &Provider{
 		config: b.Configuration,
 		name:   b.Name,

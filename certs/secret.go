@@ -57,7 +57,7 @@ func (s *caSecret) onChange(f func()) error { return onChange(s.informer, f) }
 // get returns the Secret as last seen; it must not be changed.
 func (s *caSecret) get() (*corev1.Secret, error) {
 	if !s.informer.HasSynced() {
-		return nil, fmt.Errorf("Secret %s not read yet: the API server has not answered, or RBAC does not allow get, list and watch of that name", s)
+		return nil, fmt.Errorf("the Secret %s is not read yet: the API server has not answered, or RBAC does not allow get, list and watch of that name", s)
 	}
 	return s.lister.Get(s.name)
 }

@@ -24,6 +24,9 @@ import (
 // Deciding takes microseconds, so what waits does not wait for long.
 const maxInFlight = 16
 
+// longestRead is how long a review may take to arrive; the API server sends it in one go.
+const longestRead = 5 * time.Second
+
 // A Server serves admission requests.
 type Server struct {
 	Handler        *Handler
@@ -103,6 +106,8 @@ func (s *Server) http() (http.Handler, error) {
 		case <-r.Context().Done():
 			return
 		}
+		// Who sends slowly must not keep a slot. (A test's recorder has no deadlines.)
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(longestRead))
 		s.Handler.Metrics.inFlight.Inc()
 		defer s.Handler.Metrics.inFlight.Dec()
 		read := false

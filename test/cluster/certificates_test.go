@@ -74,12 +74,32 @@ func testCertificates(t *testing.T, e *env) {
 		t.Error("the present CA is not in the caBundle")
 	}
 	end()
+	e.countsCertificates(t)
 	if now := e.missed(t); now != missed {
 		t.Errorf("the API server has passed podproc over %v times, before it was %v", now, missed)
 	}
 	t.Logf("%d pods created, %d handshakes", pods, handshakes)
 	if pods == 0 || handshakes == 0 {
 		t.Error("nothing was tried")
+	}
+}
+
+// countsCertificates looks at the metrics that an alert would.
+func (e *env) countsCertificates(t *testing.T) {
+	t.Helper()
+	for _, r := range e.replicas {
+		value, err := r.metric(t.Context(), "podproc_webhook_certificate_not_after_timestamp_seconds")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		unix, err := strconv.ParseFloat(value, 64)
+		if left := time.Until(time.Unix(int64(unix), 0)); err != nil || left < 0 || left > leafLife {
+			t.Errorf("%s: certificate expires in %s by its metric (%s), want within %s", r.name, left, value, leafLife)
+		}
+		if value, err := r.metric(t.Context(), `podproc_webhook_ca_bundle_writes_total{result="error"}`); err != nil || value != "0" {
+			t.Errorf("%s: failed writes of caBundle: %s (%v)", r.name, value, err)
+		}
 	}
 }
 
