@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,6 +84,7 @@ func receive(f *os.File) (kind byte, payload []byte, err error) {
 func initStage(command []string) error {
 	unix.CloseOnExec(controlFD)
 	control := os.NewFile(controlFD, "control")
+	name(initName)
 	// What is mounted here must not be seen outside; what is unmounted
 	// outside need not stay here.
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
@@ -109,6 +111,13 @@ func initStage(command []string) error {
 	config.Close()
 	go relay(control, pid)
 	return exitStatus(reap(pid, func() { _ = send(control, packetStopped, nil) }))
+}
+
+// name is what ps and top show; the kernel would call us "exe".
+func name(s string) {
+	if b, err := unix.BytePtrFromString(s); err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(b)), 0, 0, 0)
+	}
 }
 
 func setup(what string, err error) error {
@@ -224,6 +233,7 @@ func bind(c *container) error {
 // reapStage is podproc-reap: it waits until podproc run is gone, which closes
 // the pipe, and removes the cgroups that are its arguments.
 func reapStage(dirs []string) error {
+	name(reapName)
 	var b [1]byte
 	for {
 		if _, err := unix.Read(controlFD, b[:]); !errors.Is(err, unix.EINTR) {
