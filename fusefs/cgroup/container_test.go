@@ -551,6 +551,10 @@ func TestConcurrent(t *testing.T) {
 	}
 	tr := newTree(t, f)
 	const bound, readers = 5, 6
+	rounds := 200
+	if testing.Short() {
+		rounds = 50
+	}
 	fs := tr.open(func(cfg *Config) { cfg.MaxOpen = bound })
 	before := openDescriptors(t)
 	var wg sync.WaitGroup
@@ -558,7 +562,7 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() {
 			var m view.Memory
 			var cpu view.CPU
-			for n := range 200 {
+			for n := range rounds {
 				i := (n*7 + r) % containers
 				b, err := fs.Boundary(uint32(200 + i))
 				if err != nil {

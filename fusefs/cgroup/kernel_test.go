@@ -220,13 +220,23 @@ func (g *group) remove() {
 	}
 }
 
+// dirs returns the directory of a path in each hierarchy. Controllers that are
+// mounted together have symlinks to theirs.
 func (g *group) dirs(path string) []string {
 	if g.v2 != nil {
 		return []string{"/sys/fs/cgroup" + path}
 	}
-	dirs, err := filepath.Glob("/sys/fs/cgroup/*" + path)
+	roots, err := filepath.Glob("/sys/fs/cgroup/*")
 	if err != nil {
 		g.t.Fatal(err)
+	}
+	var dirs []string
+	for _, root := range roots {
+		if st, err := os.Lstat(root); err == nil && st.IsDir() {
+			if _, err := os.Stat(root + path); err == nil {
+				dirs = append(dirs, root+path)
+			}
+		}
 	}
 	return dirs
 }
@@ -536,12 +546,12 @@ func TestKernelThreaded(t *testing.T) {
 	fs := kernelFS(t, nil)
 	plain := newGroup(t, testRoot+"/plain", limits(64*mib, -1, 100000))
 	sub := &group{t: t, path: plain.path + "/threads", v1: plain.v1, v2: plain.v2}
+	t.Cleanup(sub.remove)
 	for _, dir := range plain.dirs(plain.path) {
 		if err := os.Mkdir(dir+"/threads", 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(sub.remove)
 	list := sub.file("memory.tasks", "cgroup.threads")
 	if plain.v2 == nil {
 		list = filepath.Dir(list) + "/tasks"
