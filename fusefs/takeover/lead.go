@@ -1,0 +1,469 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package takeover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lead is the part of the process that serves.
+type Lead struct {
+	node   *Node
+	conn   Connection
+	state  State
+	listen *net.UnixListener
+
+	takes    chan *member // who wants to serve
+	synced   chan *member // who could
+	releases chan *link   // clients that want the containers released
+	stop     chan struct{}
+	stopOnce sync.Once
+
+	mu      sync.Mutex
+	members map[*member]bool
+}
+
+// Lead begins to lead: others can join, and get the state from then on. It is
+// called when this process serves.
+func (n *Node) Lead(c Connection, state State) (*Lead, error) {
+	// Exclusive from Join, if this process is the first: what is to be held
+	// exists now.
+	if !n.holder.try(unix.LOCK_SH) {
+		return nil, errors.New("lock of the connection is held by another process that makes one")
+	}
+	name := "sock." + strconv.Itoa(os.Getpid())
+	_ = os.Remove(n.socket(name))
+	listen, err := net.ListenUnix("unixpacket", &net.UnixAddr{Net: "unixpacket", Name: n.socket(name)})
+	if err != nil {
+		return nil, fmt.Errorf("listen in control directory: %w", err)
+	}
+	listen.SetUnlinkOnClose(false)
+	// Over the socket of who served before.
+	if err := os.Rename(n.socket(name), n.socket("sock")); err != nil {
+		listen.Close()
+		return nil, fmt.Errorf("publish socket: %w", err)
+	}
+	l := &Lead{
+		node: n, conn: c, state: state, listen: listen,
+		takes: make(chan *member), synced: make(chan *member), releases: make(chan *link),
+		stop: make(chan struct{}), members: make(map[*member]bool),
+	}
+	state.SetJournal(l.journal)
+	go l.accept()
+	go l.beat()
+	go l.lock()
+	return l, nil
+}
+
+// Close ends it: who has joined finds the connection left to them.
+func (l *Lead) Close() {
+	l.stopOnce.Do(func() {
+		close(l.stop)
+		l.listen.Close()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for m := range l.members {
+			m.link.conn.Close()
+		}
+	})
+}
+
+// Peers is how many processes could serve instead of this one.
+func (l *Lead) Peers() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for m := range l.members {
+		if m.ready && !m.leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// lock gets the lock of who serves when it falls free.
+func (l *Lead) lock() {
+	for !l.node.serving.try(unix.LOCK_EX) {
+		select {
+		case <-l.stop:
+			return
+		case <-time.After(l.node.config.Beat / 5):
+		}
+	}
+}
+
+func (l *Lead) beat() {
+	tick := time.NewTicker(l.node.config.Beat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+		}
+		l.each(func(m *member) { m.post([]byte{sayAlive}) })
+	}
+}
+
+// each calls f for those who have joined. f must not block.
+func (l *Lead) each(f func(*member)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for m := range l.members {
+		f(m)
+	}
+}
+
+// journal sends a change to all. It does not block.
+func (l *Lead) journal(record []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.members) == 0 {
+		return
+	}
+	p := appendRecord([]byte{sayRecords}, record)
+	for m := range l.members {
+		m.post(p)
+	}
+}
+
+func (l *Lead) accept() {
+	for {
+		conn, err := l.listen.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			l.node.config.Log.Error("accept in control directory", "error", err)
+			select {
+			case <-l.stop:
+				return
+			case <-time.After(l.node.config.Beat):
+			}
+			continue
+		}
+		go l.greet(conn)
+	}
+}
+
+// greet finds out who has connected.
+func (l *Lead) greet(conn *net.UnixConn) {
+	pid, pidfd, root := peer(conn)
+	if pidfd >= 0 {
+		unix.Close(pidfd)
+	}
+	link := newLink(conn)
+	kind, _, _, err := link.receive(l.node.config.Silence)
+	switch {
+	case !root || err != nil:
+		l.node.config.Log.Warn("refused a connection", "process", pid, "root", root, "error", err)
+	case kind == sayRelease:
+		select {
+		case l.releases <- link:
+			return // answered there
+		case <-l.stop:
+		}
+	case kind == sayHello:
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			break
+		}
+		// What is sent is the kernel's, whoever dies: have room for what a
+		// peer is behind.
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer)
+		})
+		l.serve(&member{link: link, raw: raw, pid: pid, more: make(chan struct{}, 1), gone: make(chan struct{})})
+	}
+	conn.Close()
+}
+
+// serve talks to one that has joined, until it is gone.
+func (l *Lead) serve(m *member) {
+	if err := m.link.welcome(l.node.config.Version, l.conn); err != nil {
+		l.node.config.Log.Warn("welcome a process", "process", m.pid, "error", err)
+		return
+	}
+	go m.sendRest()
+	l.mu.Lock()
+	l.members[m] = true
+	l.mu.Unlock()
+	defer func() {
+		close(m.gone)
+		l.mu.Lock()
+		delete(l.members, m)
+		l.mu.Unlock()
+	}()
+	l.sync(m)
+	for {
+		kind, _, _, err := m.link.receive(time.Hour)
+		if errors.Is(err, errSilent) {
+			continue // who waits has nothing to say
+		}
+		if err != nil {
+			l.node.config.Log.Info("a process has left", "process", m.pid)
+			return
+		}
+		switch kind {
+		case sayTake:
+			select {
+			case l.takes <- m:
+			case <-l.stop:
+			}
+		case sayLeaving:
+			l.mu.Lock()
+			m.leaving = true
+			m.post([]byte{sayBye})
+			l.mu.Unlock()
+		}
+	}
+}
+
+// sync sends all that is known. Changes are sent meanwhile.
+func (l *Lead) sync(m *member) {
+	p := []byte{sayRecords}
+	l.state.Records(func(record []byte) {
+		if len(p)+len(record) > maxPacket {
+			m.post(p)
+			p = []byte{sayRecords}
+		}
+		p = appendRecord(p, record)
+	})
+	m.post(p)
+	l.mu.Lock()
+	m.post([]byte{saySynced})
+	m.ready = true
+	l.mu.Unlock()
+	l.node.config.Log.Info("a process has joined", "process", m.pid)
+	select {
+	case l.synced <- m:
+	default: // nobody waits for it
+	}
+}
+
+// Outcome says how a process has ceased to lead.
+type Outcome int
+
+const (
+	SteppedBack Outcome = iota // a newer process serves
+	Left                       // ctx has ended, and somebody else serves
+	Alone                      // ctx has ended, and nobody else has come in time
+)
+
+// Pauser is a connection that can be made to begin no further requests.
+type Pauser interface {
+	Pause()
+	Resume()
+}
+
+// Run leads until somebody else does, or ctx has ended: then it hands over to
+// one that has joined, or waits for one as long as grace. It still serves when
+// it returns Alone; otherwise the process has to end, or to execute itself
+// anew, at once: the successor waits for that to answer what was left.
+//
+// release is called when the command for it comes, and answers it.
+func (l *Lead) Run(ctx context.Context, grace time.Duration, conn Pauser, release func() any) Outcome {
+	leave := ctx.Done()
+	var timeout <-chan time.Time
+	for {
+		select {
+		case m := <-l.takes:
+			if l.handOver(m, conn) {
+				return SteppedBack
+			}
+		case link := <-l.releases:
+			go func() {
+				_ = link.send(sayReleased, release())
+				link.conn.Close()
+			}()
+		case <-leave:
+			leave = nil
+			timeout = time.After(grace)
+			if l.handOverToAny(conn) {
+				return Left
+			}
+			l.node.config.Log.Info("nobody else holds the connection: waiting for somebody to hand it over to", "grace", grace)
+		case <-l.synced:
+			if timeout != nil && l.handOverToAny(conn) {
+				return Left
+			}
+		case <-timeout:
+			return Alone
+		case <-l.stop:
+			return Left
+		}
+	}
+}
+
+func (l *Lead) handOverToAny(conn Pauser) bool {
+	for {
+		var to *member
+		l.each(func(m *member) {
+			if m.ready && !m.leaving && !m.failed {
+				to = m
+			}
+		})
+		if to == nil {
+			return false
+		}
+		if l.handOver(to, conn) {
+			return true
+		}
+	}
+}
+
+// handOver answers what was begun and then leaves the connection to m, if
+// that one is still there to take it.
+func (l *Lead) handOver(m *member, conn Pauser) bool {
+	// As far as possible before anybody has to wait.
+	m.flush(l.node.config.Silence)
+	conn.Pause()
+	l.mu.Lock()
+	ok := !m.leaving && l.members[m]
+	if ok {
+		m.post([]byte{sayYours})
+	}
+	l.mu.Unlock()
+	if ok && m.flush(l.node.config.Silence) {
+		l.node.config.Log.Info("handed over", "process", m.pid)
+		l.state.SetJournal(nil)
+		return true
+	}
+	l.node.config.Log.Warn("handing over failed: serving on", "process", m.pid)
+	l.mu.Lock()
+	m.failed = true
+	l.mu.Unlock()
+	m.link.conn.Close()
+	conn.Resume()
+	return false
+}
+
+// member is one that has joined.
+type member struct {
+	link *link
+	raw  syscall.RawConn // of link
+	pid  int
+	gone chan struct{} // closed when it is
+
+	// guarded by Lead.mu
+	ready, leaving, failed bool
+
+	mu    sync.Mutex // guards queue
+	queue [][]byte   // what the socket has no room for
+	bytes int        // of it
+	more  chan struct{}
+}
+
+// sendBuffer is for some 10,000 records, each in a packet of its own.
+const sendBuffer = 8 << 20
+
+// maxQueue bounds what is kept for a process that does not read. The state of
+// 100,000 files is 16 MB.
+const maxQueue = 64 << 20
+
+// post sends a packet, in the order of calls. It does not block.
+func (m *member) post(p []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.queue) == 0 && m.now(p) {
+		return
+	}
+	if m.bytes += len(p); m.bytes > maxQueue {
+		m.link.conn.Close() // it hangs; when it is back it joins again
+		return
+	}
+	m.queue = append(m.queue, append([]byte(nil), p...))
+	select {
+	case m.more <- struct{}{}:
+	default:
+	}
+}
+
+// now sends a packet if there is room for it: it is in the kernel then,
+// whatever becomes of this process.
+func (m *member) now(p []byte) (sent bool) {
+	err := m.raw.Control(func(fd uintptr) { sent = sendNow(fd, p) })
+	return sent || err != nil // closed: nobody is there to get it
+}
+
+func sendNow(fd uintptr, p []byte) bool {
+	for {
+		_, err := unix.SendmsgN(int(fd), p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if !errors.Is(err, unix.EINTR) {
+			return !errors.Is(err, unix.EAGAIN)
+		}
+	}
+}
+
+// sendRest sends what is queued, when there is room again.
+func (m *member) sendRest() {
+	for {
+		select {
+		case <-m.gone:
+			return
+		case <-m.more:
+		}
+		// Called again whenever there is room, until it returns true.
+		_ = m.raw.Write(func(fd uintptr) bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			for len(m.queue) > 0 {
+				if !sendNow(fd, m.queue[0]) {
+					return false
+				}
+				m.bytes -= len(m.queue[0])
+				m.queue = m.queue[1:]
+			}
+			return true
+		})
+	}
+}
+
+// flush waits until all is sent, and tells whether it is.
+func (m *member) flush(within time.Duration) bool {
+	for end := time.Now().Add(within); ; {
+		m.mu.Lock()
+		rest := len(m.queue)
+		m.mu.Unlock()
+		if rest == 0 {
+			return true
+		}
+		select {
+		case <-m.gone:
+			return false
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// Release asks the process that serves to take podproc out of all containers,
+// and waits until it has; result gets what it answers. ErrNobody if nobody
+// serves.
+func (n *Node) Release(within time.Duration, result any) error {
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Net: "unixpacket", Name: n.socket("sock")})
+	if err != nil {
+		return ErrNobody
+	}
+	defer conn.Close()
+	l := newLink(conn)
+	if err := l.send(sayRelease, nil); err != nil {
+		return ErrNobody
+	}
+	return l.result(within, result)
+}
+
+// ErrNobody says that no process serves.
+var ErrNobody = errors.New("no podproc-node serves")
