@@ -80,8 +80,8 @@ func testFiles(t *testing.T, e *env) {
 	}
 }
 
-// putFiles replaces the files as the kubelet does: a new directory and one
-// rename of a link.
+// putFiles replaces the files as the kubelet does: a new directory, one rename of a
+// link, and the old directory goes.
 func putFiles(t *testing.T, dir string, generation int, crt, key []byte) {
 	t.Helper()
 	data := fmt.Sprintf("..%d", generation)
@@ -96,6 +96,9 @@ func putFiles(t *testing.T, dir string, generation int, crt, key []byte) {
 		for _, name := range []string{"tls.crt", "tls.key"} {
 			steps = append(steps, os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)))
 		}
+	}
+	if generation > 1 {
+		steps = append(steps, os.RemoveAll(filepath.Join(dir, fmt.Sprintf("..%d", generation-1))))
 	}
 	if err := errors.Join(steps...); err != nil {
 		t.Fatal(err)

@@ -72,6 +72,7 @@ func TestCluster(t *testing.T) {
 			{"skips", testSkips},
 			{"workloads", testWorkloads},
 			{"reapply", testReapply},
+			{"helm", testHelm},
 			{"dry run", testDryRun},
 			{"second webhook", testSecondWebhook},
 			{"debug", testDebug},

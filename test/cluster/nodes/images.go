@@ -28,25 +28,22 @@ var toolPackages = []string{
 	"python3", "python3-psutil", "nodejs", "openjdk-17-jre-headless",
 }
 
-// images builds what pods are made of and returns the archives. Those that only
-// a new version of a Debian package changes are kept in the cache.
-func images(ctx context.Context, root, cache string) ([]string, error) {
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return nil, err
-	}
-	own := filepath.Join(cache, "podproc.tar")
+// images builds what pods are made of: the archive of podproc, and the base,
+// which is kept in the cache, as only a new version of a Debian package changes it.
+func images(ctx context.Context, root, cache string) (own string, base []string, err error) {
+	own = filepath.Join(cache, "podproc.tar")
 	if err := image.Build(ctx, root, own); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	tools, err := toolImage(ctx, cache)
 	if err != nil {
-		return nil, fmt.Errorf("image of tools: %w", err)
+		return "", nil, fmt.Errorf("image of tools: %w", err)
 	}
 	holder, err := pauseImage(ctx, root, cache)
 	if err != nil {
-		return nil, fmt.Errorf("image of pause: %w", err)
+		return "", nil, fmt.Errorf("image of pause: %w", err)
 	}
-	return []string{holder, tools, own}, nil
+	return own, []string{holder, tools}, nil
 }
 
 func toolImage(ctx context.Context, cache string) (string, error) {
@@ -70,11 +67,26 @@ func toolImage(ctx context.Context, cache string) (string, error) {
 	if err := machine.Rootfs(ctx, dir, toolPackages); err != nil {
 		return "", err
 	}
-	part := file + ".part"
-	if err := image.Plain(ctx, dir, Tools, part); err != nil {
-		return "", err
+	return file, kept(file, func(part string) error { return image.Plain(ctx, dir, Tools, part) })
+}
+
+// kept makes a file of the cache whole or not at all, and removes its
+// predecessors: those with the same name up to the dash.
+func kept(file string, write func(part string) error) error {
+	prefix, _, _ := strings.Cut(filepath.Base(file), "-")
+	old, err := filepath.Glob(filepath.Join(filepath.Dir(file), prefix+"-*"))
+	if err != nil {
+		return err
 	}
-	return file, os.Rename(part, file)
+	for _, name := range old {
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+	}
+	if err := write(file + ".part"); err != nil {
+		return err
+	}
+	return os.Rename(file+".part", file)
 }
 
 func pauseImage(ctx context.Context, root, cache string) (string, error) {

@@ -45,7 +45,8 @@ type Cluster struct {
 	log    io.Writer
 	start  time.Time
 	token  string
-	images []string
+	own    string // podproc's image
+	base   []string
 	init   *exec.Cmd
 	input  io.Closer // the node ends when it is closed
 	pid    int       // of node1's first process
@@ -64,7 +65,7 @@ const (
 // Up brings the cluster up: images built, nodes Ready.
 func Up(ctx context.Context, o Options) (_ *Cluster, err error) {
 	c := &Cluster{Dir: o.Dir, Root: o.Root, log: o.Log, start: time.Now()}
-	if c.unlock, err = lock(filepath.Join(o.Root, ".cache", "cluster")); err != nil {
+	if c.unlock, err = lock(c.cache()); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -110,7 +111,7 @@ func (c *Cluster) build(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if c.images, err = images(ctx, c.Root, filepath.Join(c.Root, ".cache", "cluster")); err != nil {
+	if c.own, c.base, err = images(ctx, c.Root, c.cache()); err != nil {
 		return err
 	}
 	token := make([]byte, 16)
@@ -122,6 +123,8 @@ func (c *Cluster) build(ctx context.Context) error {
 
 func (c *Cluster) file(name string) string { return filepath.Join(c.Dir, name) }
 
+func (c *Cluster) cache() string { return filepath.Join(c.Root, ".cache", "cluster") }
+
 func (c *Cluster) bin() string { return filepath.Join(c.Root, "bin", "k8s") }
 
 // node is what both nodes have in common; see agent.Node.
@@ -132,7 +135,7 @@ func (c *Cluster) node(name, ip string) map[string]any {
 func (c *Cluster) startNode1() error {
 	node := c.node("node1", node1IP)
 	for key, value := range map[string]any{
-		"Bin": c.bin(), "Dir": c.file("node1"), "Images": c.images, "ControlPlane": true, "Limited": true,
+		"Bin": c.bin(), "Dir": c.file("node1"), "Images": append(c.base, c.own), "ControlPlane": true, "Limited": true,
 		"Server": "https://127.0.0.1:443", "Pods": node1Pods, "Gateway": node1IP,
 		"Own": []string{"/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/log"},
 		"Network": []string{

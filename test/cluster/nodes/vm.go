@@ -5,6 +5,7 @@ package nodes
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -51,7 +52,7 @@ func (c *Cluster) startNode2(ctx context.Context) error {
 	node := c.node("node2", node2IP)
 	for key, value := range map[string]any{
 		"Bin": wire.Payload + "/bin", "Dir": "/var/lib/node", "Server": "https://" + node1IP + ":443",
-		"Pods": node2Pods, "Gateway": node2Gateway,
+		"Pods": node2Pods, "Gateway": node2Gateway, "Images": []string{wire.Payload + "/podproc.tar"},
 		"Network": []string{
 			"ip addr add " + node2IP + "/16 dev eth0",
 			"ip link set eth0 up",
@@ -67,7 +68,7 @@ func (c *Cluster) startNode2(ctx context.Context) error {
 		Image: machine.Image{Packages: nodePackages, Modules: []string{"bridge", "veth", "virtio_net"}},
 		Cache: filepath.Join(c.Root, ".cache", "vm"),
 		Payload: map[string]string{
-			"bin": c.bin(), "agent": c.file("agent"), "node.json": c.file("node2.json"),
+			"bin": c.bin(), "agent": c.file("agent"), "node.json": c.file("node2.json"), "podproc.tar": c.own,
 		},
 		Disks:  []machine.Disk{{Path: store, Dir: "/var/lib/containerd"}},
 		Memory: 3072,
@@ -97,14 +98,19 @@ func (c *Cluster) startNode2(ctx context.Context) error {
 	return nil
 }
 
-// store makes the disk that node2 has its images on.
+// store makes the disk that node2 has the base images on, or finds it in the cache.
 func (c *Cluster) store(ctx context.Context) (string, error) {
+	sum := sha256.Sum256([]byte(strings.Join(c.base, "\n")))
+	disk := filepath.Join(c.cache(), fmt.Sprintf("store-%x.img", sum[:8]))
+	if _, err := os.Stat(disk); err == nil {
+		return disk, nil
+	}
 	dir, err := os.MkdirTemp(c.Dir, "store-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	if err := writeJSON(c.file("store.json"), map[string]any{"Root": dir, "Images": c.images}); err != nil {
+	if err := writeJSON(c.file("store.json"), map[string]any{"Root": dir, "Images": c.base}); err != nil {
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, c.file("agent"), "store", c.file("store.json"))
@@ -112,6 +118,5 @@ func (c *Cluster) store(ctx context.Context) (string, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
 	}
-	disk := c.file("store.img")
-	return disk, machine.MakeDisk(ctx, disk, dir, 1<<30)
+	return disk, kept(disk, func(part string) error { return machine.MakeDisk(ctx, part, dir, 1<<30) })
 }
