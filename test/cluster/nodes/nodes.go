@@ -127,9 +127,14 @@ func (c *Cluster) cache() string { return filepath.Join(c.Root, ".cache", "clust
 
 func (c *Cluster) bin() string { return filepath.Join(c.Root, "bin", "k8s") }
 
+// kubelet: Guaranteed pods get CPUs of their own, all but the first.
+const kubelet = `cpuManagerPolicy: static
+reservedSystemCPUs: "0"
+`
+
 // node is what both nodes have in common; see agent.Node.
 func (c *Cluster) node(name, ip string) map[string]any {
-	return map[string]any{"Name": name, "IP": ip, "Token": c.token}
+	return map[string]any{"Name": name, "IP": ip, "Token": c.token, "Kubelet": kubelet}
 }
 
 func (c *Cluster) startNode1() error {

@@ -1,0 +1,155 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package nodes
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/podproc/podproc/test/deploy"
+)
+
+// patience is for what must merely happen, on a machine that does much else.
+const patience = 5 * time.Minute
+
+// TestCluster goes through the life of an install, in order: each step needs
+// what the one before left.
+func TestCluster(t *testing.T) {
+	root, err := deploy.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &fixture{Cluster: start(t, root), t: t}
+	for _, step := range []struct {
+		name string
+		run  func(*fixture)
+	}{
+		{"install", install},
+		{"install again", installAgain},
+		{"first use", firstUse},
+		{"consumers", consumers},
+		{"pods", pods},
+		{"resize", resize},
+		{"usage", usage},
+		{"exclusive CPUs", exclusive},
+		{"debug", debug},
+		{"reboot", reboot},
+		{"uninstall", uninstall},
+		{"helm", helm},
+	} {
+		ok := t.Run(step.name, func(t *testing.T) {
+			step.run(&fixture{c.Cluster, t})
+		})
+		if !ok {
+			t.Logf("state of the cluster:\n%s", c.state())
+			break
+		}
+	}
+}
+
+func start(t *testing.T, root string) *Cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "podproc-cluster-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	c, err := Up(t.Context(), Options{Root: root, Dir: dir, VM: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("two nodes are Ready after %.0f s", time.Since(begin).Seconds())
+	t.Cleanup(func() {
+		if err := c.Down(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("logs are in %s", dir)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// fixture is the cluster as one step sees it.
+type fixture struct {
+	*Cluster
+	t *testing.T
+}
+
+func (c *fixture) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	c.t.Cleanup(cancel)
+	return ctx
+}
+
+// kubectl must succeed.
+func (c *fixture) kubectl(args ...string) string {
+	c.t.Helper()
+	return c.apply("", args...)
+}
+
+// apply runs kubectl with that input.
+func (c *fixture) apply(stdin string, args ...string) string {
+	c.t.Helper()
+	out, err := c.Kubectl(c.ctx(), stdin, args...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+// eventually waits until a condition holds; why tells what is missing.
+func (c *fixture) eventually(what string, holds func() (ok bool, why string)) {
+	c.t.Helper()
+	end := time.Now().Add(patience)
+	for {
+		ok, why := holds()
+		if ok {
+			return
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("%s: not within %v: %s", what, patience, why)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// state is what a person would look at first.
+func (c *fixture) state() string {
+	var text strings.Builder
+	for _, args := range [][]string{
+		{"get", "nodes", "-o", "wide"},
+		{"get", "pods", "-A", "-o", "wide"},
+		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		{"logs", "-n", "podproc", "-l", "app.kubernetes.io/name=podproc", "--tail=40", "--prefix"},
+	} {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		out, err := c.Kubectl(ctx, "", args...)
+		cancel()
+		fmt.Fprintf(&text, "$ kubectl %s\n%s", strings.Join(args, " "), tail(out, 6000))
+		if err != nil {
+			fmt.Fprintln(&text, err)
+		}
+	}
+	return text.String()
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+// manifest is a file of deploy/.
+func (c *fixture) manifest(name string) string { return filepath.Join(c.Root, "deploy", name) }
+
+func (c *fixture) rollout(workload, namespace string) {
+	c.t.Helper()
+	c.kubectl("rollout", "status", workload, "-n", namespace, "--timeout="+patience.String())
+}

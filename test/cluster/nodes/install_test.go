@@ -1,0 +1,80 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package nodes
+
+import (
+	"strings"
+)
+
+// kinds are all that podproc's manifests make.
+const kinds = "daemonsets,deployments,pods,services,secrets,serviceaccounts,configmaps,networkpolicies,poddisruptionbudgets," +
+	"resourcequotas,roles,rolebindings,clusterroles,clusterrolebindings,mutatingwebhookconfigurations"
+
+// install is the README's: one file.
+func install(c *fixture) {
+	c.kubectl("apply", "-f", c.manifest("podproc.yaml"))
+	c.installed()
+}
+
+// installed waits for every pod, and for the webhook to be asked.
+func (c *fixture) installed() {
+	c.t.Helper()
+	for _, workload := range []string{"daemonset/podproc-node", "daemonset/podproc-standby", "deployment/podproc-webhook"} {
+		c.rollout(workload, "podproc")
+	}
+	if got := c.kubectl("get", "daemonset", "podproc-node", "-n", "podproc", "-o", "jsonpath={.status.numberReady}"); got != "2" {
+		c.t.Errorf("podproc-node is ready on %s nodes, want 2", got)
+	}
+	c.eventually("the API server asks the webhook", func() (bool, string) {
+		out := c.apply(pod("probe", "default", "", `annotations: {podproc.io/inject: "true"}`, ""), "apply", "--dry-run=server", "-o", "yaml", "-f", "-")
+		return strings.Contains(out, "/run/podproc/fs/proc/meminfo"), out
+	})
+}
+
+// installAgain: nothing is changed, the CA included.
+func installAgain(c *fixture) {
+	secret := func() string {
+		return c.kubectl("get", "secret", "podproc-webhook-ca", "-n", "podproc", "-o", "jsonpath={.data}")
+	}
+	before := secret()
+	if !strings.Contains(before, "tls.crt") {
+		c.t.Errorf("the webhook has not filled its Secret: %s", before)
+	}
+	out := c.kubectl("apply", "-f", c.manifest("podproc.yaml"))
+	for line := range strings.Lines(out) {
+		if !strings.HasSuffix(strings.TrimSpace(line), " unchanged") {
+			c.t.Errorf("applied again: %s", line)
+		}
+	}
+	if after := secret(); after != before {
+		c.t.Error("applying the manifest again has changed the CA")
+	}
+}
+
+// firstUse: a Deployment that is there already gets its annotation.
+func firstUse(c *fixture) {
+	c.kubectl("create", "deployment", "web", "--image="+Tools, "--", "sleep", "infinity")
+	c.kubectl("set", "resources", "deployment", "web", "--limits=memory=256Mi,cpu=500m", "--requests=cpu=10m,memory=16Mi")
+	c.kubectl("annotate", "deployment", "web", "podproc.io/inject=true")
+	c.rollout("deployment/web", "default")
+	out := c.kubectl("exec", "deploy/web", "--", "free", "-m")
+	if fields := strings.Fields(strings.SplitN(out, "\n", 3)[1]); fields[0] != "Mem:" || fields[1] != "256" {
+		c.t.Errorf("free -m in an annotated Deployment says\n%s", out)
+	}
+	c.kubectl("delete", "deployment", "web", "--now")
+}
+
+// uninstall: what was installed is gone, and a pod that was injected runs on.
+func uninstall(c *fixture) {
+	c.kubectl("delete", "-f", c.manifest("podproc.yaml"), "--timeout="+patience.String())
+	c.nothingLeft()
+}
+
+func (c *fixture) nothingLeft() {
+	c.t.Helper()
+	c.eventually("nothing of podproc is left", func() (bool, string) {
+		out := c.kubectl("get", kinds, "-A", "-l", "app.kubernetes.io/name=podproc", "-o", "name")
+		return strings.TrimSpace(out) == "", out
+	})
+}
