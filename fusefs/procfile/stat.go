@@ -244,7 +244,7 @@ func (p *pages) padLines(n, longest int) {
 	from := len(p.text)
 	p.text = appendBlanks(p.text, n)
 	for to := len(p.text); from < to; {
-		line := bytes.LastIndexByte(p.text[:from-1], '\n') + 1 // where it begins
+		line := p.start + bytes.LastIndexByte(p.text[p.start:from-1], '\n') + 1 // where it begins
 		length := from - line
 		pad := min(to-from, longest-length)
 		to--
