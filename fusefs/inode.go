@@ -6,8 +6,11 @@ package fusefs
 import (
 	"bytes"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podproc/podproc/fusefs/cgroup"
 )
@@ -114,6 +117,9 @@ func (fs *FS) hint(i *inode, tid uint32) {
 	if known {
 		return
 	}
+	if ownThread(tid) {
+		return // that is the repair of somebody else's mount
+	}
 	c, err := fs.viewer(tid)
 	if err != nil || !c.boundary.Container() {
 		return
@@ -121,6 +127,12 @@ func (fs *FS) hint(i *inode, tid uint32) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.hint = c
+}
+
+// ownThread tells whether tid is a thread of this process.
+func ownThread(tid uint32) bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/task/"+strconv.FormatUint(uint64(tid), 10), &st) == nil
 }
 
 // drop takes i from c, which is gone, and tells whether c was its owner.

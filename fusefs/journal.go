@@ -38,6 +38,12 @@ func appendString(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
+// Lasting tells whether a record is of use when the connection is gone: owners
+// of inodes are not.
+func Lasting(record []byte) bool {
+	return len(record) > 0 && record[0] != kindOwner && record[0] != kindForget
+}
+
 // Apply takes over a record of another process. Records of cgroups that are
 // gone by now, and of kinds that this version does not know, are passed over.
 func (fs *FS) Apply(record []byte) error {
