@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +25,7 @@ var version = "dev"
 const usage = `podproc-node serves /proc files that show each container its own limits and usage.
 
   podproc-node serve [--mount DIR] [flags]   serve the files of this node
+  podproc-node release [flags]               give running containers the kernel's files back
   podproc-node COMMAND --help                the flags of a command
   podproc-node --version
 
@@ -37,14 +37,9 @@ Examples:
 
 // commands is what podproc-node can do.
 var commands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
-	"serve": serve,
-	"probe": probe, // of serve itself: see probe.go
-}
-
-func init() {
-	// Threads that enter other mount namespaces must not be the first one:
-	// /proc/PID/ns shows that one's.
-	runtime.LockOSThread()
+	"serve":   serve,
+	"release": release,
+	"probe":   probe, // of serve itself: see probe.go
 }
 
 func main() {

@@ -20,13 +20,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/podproc/podproc/fusefs"
+	"github.com/podproc/podproc/fusefs/takeover"
 )
 
 // monitor tells over HTTP how this process does: /metrics, /readyz (it does
 // its job, or says in one line why not) and /healthz (it is not stuck).
 type monitor struct {
 	registry *prometheus.Registry
-	fs       *fusefs.FS
+	fs       atomic.Pointer[fusefs.FS] // nil: nothing is known yet
+
+	active                         atomic.Bool // this process serves
+	repaired, unrepaired, replayed atomic.Uint64
 
 	mu       sync.Mutex
 	notReady error // nil: ready
@@ -38,11 +42,23 @@ type monitor struct {
 // It is long: a killed server costs more than a slow one.
 const stuck = time.Minute
 
-func newMonitor(fs *fusefs.FS) *monitor {
-	m := &monitor{registry: prometheus.NewRegistry(), fs: fs, notReady: errors.New("starting")}
+func newMonitor() *monitor {
+	m := &monitor{registry: prometheus.NewRegistry(), notReady: errors.New("starting")}
 	m.looked.Store(time.Now().UnixNano())
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.gauge("podproc_build_info", "Always 1; the version is the label.", prometheus.Labels{"version": version}, func() float64 { return 1 })
+	m.gauge("podproc_active", "1 if this process serves, 0 if it stands by.", nil, func() float64 {
+		if m.active.Load() {
+			return 1
+		}
+		return 0
+	})
+	return m
+}
+
+// watch begins to tell of fs.
+func (m *monitor) watch(fs *fusefs.FS) {
+	m.fs.Store(fs)
 	for name, c := range map[string]struct {
 		help  string
 		value *atomic.Uint64
@@ -58,7 +74,24 @@ func newMonitor(fs *fusefs.FS) *monitor {
 		m.counter(name, c.help, nil, func() float64 { return float64(c.value.Load()) })
 	}
 	m.gauge("podproc_containers", "Containers whose files are served.", nil, func() float64 { return float64(fs.Containers()) })
-	return m
+}
+
+// leads begins to tell of what a process has taken over and looks after.
+func (m *monitor) leads(l *takeover.Lead, cause takeover.Cause, since time.Time) {
+	m.active.Store(true)
+	m.counter("podproc_takeovers_total", "Connections that this process has begun to serve, by cause.", prometheus.Labels{"cause": string(cause)}, func() float64 { return 1 })
+	m.gauge("podproc_peers", "Processes that hold the connection and could serve instead of this one.", nil, func() float64 { return float64(l.Peers()) })
+	m.gauge("podproc_connection_age_seconds", "Time since the file system was mounted.", nil, func() float64 { return time.Since(since).Seconds() })
+	for name, c := range map[string]struct {
+		help  string
+		value *atomic.Uint64
+	}{
+		"podproc_replayed_requests_total": {"Requests answered that the process before had left.", &m.replayed},
+		"podproc_repaired_mounts_total":   {"Mounts in running containers that were dead, or the kernel's, and show their container again.", &m.repaired},
+		"podproc_failed_repairs_total":    {"Mounts in running containers that could not be repaired; the log names them.", &m.unrepaired},
+	} {
+		m.counter(name, c.help, nil, func() float64 { return float64(c.value.Load()) })
+	}
 }
 
 func (m *monitor) counter(name, help string, labels prometheus.Labels, value func() float64) {
@@ -124,7 +157,9 @@ func (m *monitor) look(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(stuck / 12)
 	defer tick.Stop()
 	for {
-		if _, err := m.fs.Text("proc/meminfo", uint32(os.Getpid())); err != nil {
+		if fs := m.fs.Load(); fs == nil {
+			m.looked.Store(time.Now().UnixNano())
+		} else if _, err := fs.Text("proc/meminfo", uint32(os.Getpid())); err != nil {
 			log.Warn("a look at ourselves failed", "error", err)
 		} else {
 			m.looked.Store(time.Now().UnixNano())

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,12 +13,14 @@ import (
 	"time"
 
 	"github.com/podproc/podproc/fusefs"
-	"github.com/podproc/podproc/fusefs/mounts"
 )
 
 // options are the flags of serve.
 type options struct {
 	mount, namespace   string
+	ctl                string
+	standby            bool
+	grace              time.Duration
 	proc, sys, cgroup  string
 	ownCgroupNamespace bool
 	freshness          time.Duration
@@ -28,9 +31,9 @@ type options struct {
 func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("serve", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.mount, "mount", "/run/podproc/fs", "mount the file system at `DIR`; podproc's own mount there is replaced")
-	f.StringVar(&o.namespace, "mount-namespace", "", "mount in the mount namespace of this `FILE` (in a pod: /proc/1/ns/mnt); default the own one")
-	f.StringVar(&o.proc, "proc", "/proc", "`DIR` where the node's procfs is")
+	o.where(f)
+	f.BoolVar(&o.standby, "standby", false, "serve only when the process that serves is gone (with --ctl)")
+	f.DurationVar(&o.grace, "grace", 25*time.Second, "how long the last process of --ctl waits for another one, when it is to end, before it gives the containers the kernel's files back; less than terminationGracePeriodSeconds")
 	f.StringVar(&o.sys, "sys", "/sys", "`DIR` where sysfs is")
 	f.StringVar(&o.cgroup, "cgroup", "/sys/fs/cgroup", "`DIR` where the node's cgroup hierarchies are mounted (in a pod: /proc/1/root/sys/fs/cgroup)")
 	f.BoolVar(&o.ownCgroupNamespace, "own-cgroup-namespace", false, "take the own cgroup namespace for the node's, where that cannot be told")
@@ -44,6 +47,14 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	return f
 }
 
+// where defines the flags that say where things are on the node.
+func (o *options) where(f *flag.FlagSet) {
+	f.StringVar(&o.mount, "mount", "/run/podproc/fs", "mount the file system at `DIR`; podproc's own mount there is replaced")
+	f.StringVar(&o.namespace, "mount-namespace", "", "mount in the mount namespace of this `FILE` (in a pod: /proc/1/ns/mnt); default the own one")
+	f.StringVar(&o.ctl, "ctl", "", "`DIR` where the processes of a node meet (in a pod: /run/podproc/ctl), so that they can take over from each other; default: there is only one")
+	f.StringVar(&o.proc, "proc", "/proc", "`DIR` where the node's procfs is")
+}
+
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
 	f := o.flags(stderr)
@@ -54,18 +65,30 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("serve takes no arguments, but was given %q", f.Args())
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	if o.standby && o.ctl == "" {
+		return errors.New("--standby needs --ctl, where the process that serves can be met")
+	}
 	if err := surroundings(&o, log); err != nil {
 		return err
 	}
+	if o.ctl != "" {
+		return share(ctx, &o, stdout, log)
+	}
+	return alone(ctx, &o, stdout, log)
+}
+
+// alone serves without others.
+func alone(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) error {
 	fs, err := fusefs.New(fusefs.Config{Proc: o.proc, Sys: o.sys, Cgroup: o.cgroup, Freshness: o.freshness, Log: log})
 	if err != nil {
 		return err
 	}
-	monitor := newMonitor(fs)
+	monitor := newMonitor()
+	monitor.watch(fs)
 	if err := monitor.serve(ctx, o.metricsAddr, log); err != nil {
 		return err
 	}
-	at := mounts.Point{Namespace: o.namespace, Dir: o.mount}
+	at := o.point()
 	server, err := fusefs.Mount(fs, at)
 	if err != nil {
 		return err
@@ -79,6 +102,9 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fmt.Fprintln(stdout, "ready")
 	select {
 	case <-ctx.Done():
+		// Never leave a dead file to a container.
+		m := &member{o: o, log: log, at: at, paths: fusefs.Paths()}
+		m.release()
 		return server.Unmount()
 	case <-server.Done():
 		return server.Err()

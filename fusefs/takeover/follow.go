@@ -272,9 +272,10 @@ func (p *Peer) discard() {
 
 // Replay answers what the process before this one has read and not answered:
 // what it has left so far, and again when it is gone. conn serves already: a
-// request that takes its time must not hold up the others.
-func (p *Peer) Replay(conn *device.Conn) {
-	p.replay(conn)
+// request that takes its time must not hold up the others. It returns how
+// many there were.
+func (p *Peer) Replay(conn *device.Conn) (answered int) {
+	answered = p.replay(conn)
 	// On Linux >= 6.9 there is nothing to lose by a second question. Before,
 	// it is an error that means nothing.
 	if err := conn.Resend(); err != nil && !errors.Is(err, unix.EINVAL) {
@@ -286,12 +287,14 @@ func (p *Peer) Replay(conn *device.Conn) {
 		p.Slots.Close()
 		p.close()
 	}()
+	return answered
 }
 
-func (p *Peer) replay(conn *device.Conn) {
+func (p *Peer) replay(conn *device.Conn) int {
 	n, err := conn.Replay(p.Slots)
 	if err != nil {
 		p.node.config.Log.Error("requests of the process before; their readers may hang", "error", err)
 	}
 	p.node.config.Log.Debug("answered requests of the process before", "requests", n)
+	return n
 }

@@ -275,6 +275,7 @@ type Pauser interface {
 func (l *Lead) Run(ctx context.Context, grace time.Duration, conn Pauser, release func() any) Outcome {
 	leave := ctx.Done()
 	var timeout <-chan time.Time
+	released := false
 	for {
 		select {
 		case m := <-l.takes:
@@ -282,11 +283,15 @@ func (l *Lead) Run(ctx context.Context, grace time.Duration, conn Pauser, releas
 				return SteppedBack
 			}
 		case link := <-l.releases:
+			released = true
 			go func() {
 				_ = link.send(sayReleased, release())
 				link.conn.Close()
 			}()
 		case <-leave:
+			if released {
+				return Alone // nothing is left to hand over
+			}
 			leave = nil
 			timeout = time.After(grace)
 			if l.handOverToAny(conn) {
