@@ -24,7 +24,6 @@ package device
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log"
@@ -135,42 +134,6 @@ func Start(dev *os.File, config Config) (*Conn, error) {
 	}
 	if _, err := unix.Write(c.fd, c.initReply); err != nil {
 		return nil, fmt.Errorf("answer INIT: %w", err)
-	}
-	return c, nil
-}
-
-// ErrMismatch says that a connection was set up with other options than this
-// program would use: it cannot be taken over, only be mounted afresh.
-var ErrMismatch = errors.New("the connection was set up by a program with other FUSE options")
-
-// Handover is what a process needs to serve a connection that another one
-// serves or has served.
-type Handover struct {
-	Dev             *os.File // /dev/fuse
-	Slots           *os.File // requests that were read by who hands over
-	Init, InitReply []byte
-}
-
-// Handover returns what a successor needs. The files stay this Conn's.
-func (c *Conn) Handover() Handover {
-	return Handover{Dev: c.dev, Slots: c.slots.file, Init: c.init, InitReply: c.initReply}
-}
-
-// Adopt prepares to serve a connection of another process; h.Dev is the new
-// Conn's from then on, h.Slots the caller's to give to Replay. It touches
-// neither the connection nor the other process. ErrMismatch means that it
-// cannot be.
-func Adopt(h Handover, config Config) (*Conn, error) {
-	c, err := newConn(h.Dev, config)
-	if err != nil {
-		return nil, err
-	}
-	c.init = bytes.Clone(h.Init)
-	if err := c.greet(); err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(c.initReply, h.InitReply) {
-		return nil, ErrMismatch
 	}
 	return c, nil
 }
@@ -381,54 +344,6 @@ func (c *Conn) watch() {
 			c.answer(c.late, req, buf)
 		}
 	}
-}
-
-// Replay answers the requests that another process has read and not answered,
-// and tells how many it found. It may be called again, when the other process
-// has ended for certain. s is the other's Handover.Slots.
-func (c *Conn) Replay(s *os.File) (int, error) {
-	other, err := mapSlots(s)
-	if err != nil {
-		return 0, err
-	}
-	defer other.unmap()
-	n := 0
-	buf := c.buffers.Get().(*buffer)
-	defer c.buffers.Put(buf)
-	for i := range slotCount {
-		if l := other.length(i); l >= inHeaderSize {
-			n++
-			c.answer(c.server, bytes.Clone(other.slot(i)[:min(l, slotSize)]), buf)
-		}
-	}
-	return n, nil
-}
-
-// Resend asks the kernel to send again all requests that are read and not
-// answered (FUSE_NOTIFY_RESEND, Linux >= 6.9; EINVAL before).
-func (c *Conn) Resend() error {
-	msg := errorReply(nil, 0, 0)
-	putU32(msg[4:], notifyResend)
-	if _, err := unix.Write(c.fd, msg); err != nil {
-		return fmt.Errorf("ask for unanswered requests: %w", err)
-	}
-	return nil
-}
-
-// Drop asks the kernel to forget the entry name of directory parent
-// (FUSE_NOTIFY_INVAL_ENTRY). Who uses the file goes on doing so. It waits for
-// a LOOKUP in parent that is under way, so a handler must not call it.
-func (c *Conn) Drop(parent uint64, name string) error {
-	msg := binary.NativeEndian.AppendUint64(errorReply(nil, 0, 0), parent)
-	msg = binary.NativeEndian.AppendUint32(msg, uint32(len(name)))
-	msg = binary.NativeEndian.AppendUint32(msg, 0)
-	msg = append(append(msg, name...), 0)
-	putU32(msg, uint32(len(msg)))
-	putU32(msg[4:], notifyInvalEntry)
-	if _, err := unix.Write(c.fd, msg); err != nil && err != unix.ENOENT {
-		return fmt.Errorf("drop entry %s: %w", name, err)
-	}
-	return nil
 }
 
 // clock is the monotonic time in ns.
