@@ -36,7 +36,7 @@ const (
 // two thirds and what is left is enough for a slow machine.
 const (
 	caLife   = 150 * time.Second
-	leafLife = 60 * time.Second
+	leafLife = 90 * time.Second
 )
 
 // env is the cluster with podproc in it.

@@ -67,6 +67,7 @@ func testFaults(t *testing.T, e *env) {
 // testDown: with podproc away everything works as without it, and what was
 // annotated meanwhile is caught up with at the next change of the template.
 func testDown(t *testing.T, e *env) {
+	e.patchTimeouts(t, 30)
 	ns := e.namespace(t, "down", nil)
 	e.kubectl(t, deployment("before", "", ""), "-n", ns, "apply", "-f", "-")
 	e.replicaSets(t, ns, "before", "create", 1)

@@ -37,9 +37,9 @@ func testFiles(t *testing.T, e *env) {
 	r := &replica{name: name, host: e.Address(200)}
 	argv := append([]string{binaries.webhook}, e.args...)
 	// The rights of podproc's own account are for its own configuration.
-	r.Process = e.Spawner().Start(name, nil, append(argv,
-		"--certificates=files", "--cert-dir="+dir, "--webhook-configuration="+name, "--kubeconfig="+e.Kubeconfig,
-		"--bind="+r.host, "--health-addr="+r.host+":8081", "--metrics-addr="+r.host+":9118")...)
+	argv = append(append(argv, r.addresses()...),
+		"--certificates=files", "--cert-dir="+dir, "--webhook-configuration="+name, "--kubeconfig="+e.Kubeconfig)
+	r.Process = e.Spawner().Start(name, nil, argv...)
 	defer r.Kill()
 
 	is := func(words string) func(ctx) error {

@@ -44,8 +44,8 @@ func testDryRun(t *testing.T, e *env) {
 	skipped.Name = "wet"
 	skipped.OwnerReferences[0].Name = "wet"
 	create(metav1.CreateOptions{})
-	// Events are written in order by each replica: the dry one, had there been any, would
-	// have been written by the time that those of many wet ones are.
+	// Both requests go over the API server's one connection to one replica, which
+	// writes Events in order: one of the dry run would be there by now.
 	e.skipEvent(t, ns, "hostPID")
 	events, err := e.client.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=PodprocNotInjected"})
 	if err != nil {

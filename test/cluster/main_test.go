@@ -97,7 +97,7 @@ func TestCluster(t *testing.T) {
 }
 
 // patience is for what must merely happen, on a machine that does a lot besides.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // eventually waits until f returns nil.
 func eventually(t *testing.T, what string, f func(ctx context.Context) error) {

@@ -29,15 +29,15 @@ type replica struct {
 }
 
 // startReplica starts one with the arguments of the Deployment's container.
-// Later flags win: addresses of its own, and lives of minutes.
+// Later flags win: addresses of its own, and lives of minutes. The ports are not the
+// usual ones, which something on this machine may have on every address.
 func (e *env) startReplica(t *testing.T) *replica {
 	t.Helper()
 	e.started++
 	n := e.started
 	r := &replica{name: fmt.Sprintf("podproc-webhook-%d", n), host: e.Address(10 + n)}
 	argv := append([]string{binaries.webhook}, e.args...)
-	argv = append(argv,
-		"--bind="+r.host, "--health-addr="+r.host+":8081", "--metrics-addr="+r.host+":9118",
+	argv = append(append(argv, r.addresses()...),
 		"--kubeconfig="+e.account, "--ca-life="+caLife.String(), "--certificate-life="+leafLife.String())
 	r.Process = e.Spawner().Start(r.name, nil, argv...)
 	e.replicas = append(e.replicas, r)
@@ -47,11 +47,21 @@ func (e *env) startReplica(t *testing.T) *replica {
 	return r
 }
 
+const (
+	reviewPort  = "20250"
+	healthPort  = "20081"
+	metricsPort = "20118"
+)
+
+func (r *replica) addresses() []string {
+	return []string{"--bind=" + r.host, "--port=" + reviewPort, "--health-addr=" + r.host + ":" + healthPort, "--metrics-addr=" + r.host + ":" + metricsPort}
+}
+
 func (r *replica) ready(ctx context.Context) error {
 	if r.Ended() {
 		return fmt.Errorf("%s has ended:\n%s", r.name, r.Tail())
 	}
-	code, body, err := controlplane.Get(ctx, "http://"+r.host+":8081/readyz")
+	code, body, err := controlplane.Get(ctx, "http://"+r.host+":"+healthPort+"/readyz")
 	switch {
 	case err != nil:
 		return err
@@ -63,7 +73,7 @@ func (r *replica) ready(ctx context.Context) error {
 
 // metric returns the value of a line of /metrics, with its labels as they are printed.
 func (r *replica) metric(ctx context.Context, line string) (string, error) {
-	_, body, err := controlplane.Get(ctx, "http://"+r.host+":9118/metrics")
+	_, body, err := controlplane.Get(ctx, "http://"+r.host+":"+metricsPort+"/metrics")
 	if err != nil {
 		return "", err
 	}
@@ -78,8 +88,6 @@ func (r *replica) metric(ctx context.Context, line string) (string, error) {
 // A loadBalancer is what kube-proxy is in a cluster: it takes the connections to a
 // Service's cluster IP to one of the backends that are ready.
 type loadBalancer struct {
-	port string // of the backends
-
 	mu       sync.Mutex
 	replicas []*replica
 }
@@ -96,7 +104,7 @@ func (e *env) serve(t *testing.T, ns, name string) *loadBalancer {
 		t.Fatalf("be Service %s: %v (port 443 needs root or net.ipv4.ip_unprivileged_port_start)", name, err)
 	}
 	t.Cleanup(func() { l.Close() })
-	lb := &loadBalancer{port: portOf(e.args)}
+	lb := &loadBalancer{}
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -107,15 +115,6 @@ func (e *env) serve(t *testing.T, ns, name string) *loadBalancer {
 		}
 	}()
 	return lb
-}
-
-func portOf(args []string) string {
-	for _, arg := range args {
-		if port, ok := strings.CutPrefix(arg, "--port="); ok {
-			return port
-		}
-	}
-	return "10250"
 }
 
 func (lb *loadBalancer) add(r *replica) {
@@ -147,7 +146,7 @@ func (lb *loadBalancer) forward(client net.Conn) {
 	if r == nil {
 		return
 	}
-	backend, err := net.Dial("tcp", net.JoinHostPort(r.host, lb.port))
+	backend, err := net.Dial("tcp", net.JoinHostPort(r.host, reviewPort))
 	if err != nil {
 		return
 	}

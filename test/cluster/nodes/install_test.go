@@ -4,7 +4,11 @@
 package nodes
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // kinds are all that podproc's manifests make.
@@ -34,22 +38,33 @@ func (c *fixture) installed() {
 
 // installAgain: nothing is changed, the CA included.
 func installAgain(c *fixture) {
-	secret := func() string {
-		return c.kubectl("get", "secret", "podproc-webhook-ca", "-n", "podproc", "-o", "jsonpath={.data}")
+	if secret := c.kubectl("get", "secret", "podproc-webhook-ca", "-n", "podproc", "-o", "jsonpath={.data}"); !strings.Contains(secret, "tls.crt") {
+		c.t.Errorf("the webhook has not filled its Secret: %s", secret)
 	}
-	before := secret()
-	if !strings.Contains(before, "tls.crt") {
-		c.t.Errorf("the webhook has not filled its Secret: %s", before)
+	before := c.objects()
+	c.kubectl("apply", "-f", c.manifest("podproc.yaml"))
+	if diff := cmp.Diff(before, c.objects()); diff != "" {
+		c.t.Errorf("applying the manifest again has changed something (-before +after):\n%s", diff)
 	}
-	out := c.kubectl("apply", "-f", c.manifest("podproc.yaml"))
-	for line := range strings.Lines(out) {
-		if !strings.HasSuffix(strings.TrimSpace(line), " unchanged") {
-			c.t.Errorf("applied again: %s", line)
-		}
+}
+
+// objects is all that podproc's manifests made, but for what always changes.
+func (c *fixture) objects() map[string]any {
+	c.t.Helper()
+	var list struct{ Items []map[string]any }
+	kinds := strings.Replace(kinds, ",pods", "", 1)
+	if err := json.Unmarshal([]byte(c.kubectl("get", kinds, "-A", "-l", "app.kubernetes.io/name=podproc", "-o", "json")), &list); err != nil {
+		c.t.Fatal(err)
 	}
-	if after := secret(); after != before {
-		c.t.Error("applying the manifest again has changed the CA")
+	all := make(map[string]any)
+	for _, o := range list.Items {
+		metadata := o["metadata"].(map[string]any)
+		delete(metadata, "resourceVersion")
+		delete(metadata, "managedFields")
+		delete(o, "status")
+		all[fmt.Sprintf("%s %s", o["kind"], metadata["name"])] = o
 	}
+	return all
 }
 
 // firstUse: a Deployment that is there already gets its annotation.
