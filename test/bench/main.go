@@ -6,8 +6,8 @@
 // one container, in turn, so that the ratios hold whatever else the machine
 // does. It prints Markdown.
 //
-//	go run ./test/bench            everything, about ten minutes
-//	go run ./test/bench -latency   latencies alone
+//	go run ./test/bench                 everything, about fifteen minutes
+//	go run ./test/bench -only passing   one part of it
 //
 // It runs in a mount namespace of its own: neither LXCFS nor podproc is
 // mounted anywhere else. bin/podproc-node has to be built.
@@ -73,7 +73,7 @@ var (
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	latency := flags.Bool("latency", false, "measure latencies alone")
+	only := flags.String("only", "", "one part: latencies, many or passing")
 	node := flags.String("node", "bin/podproc-node", "the podproc-node to measure")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -89,16 +89,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := b.machine(); err != nil {
 		return err
 	}
-	if err := b.latencies(); err != nil {
-		return err
+	parts := map[string]func() error{"latencies": b.latencies, "many": b.many, "passing": b.passing}
+	if part := parts[*only]; part != nil {
+		return part()
+	} else if *only != "" {
+		return fmt.Errorf("no part %q", *only)
 	}
-	if *latency {
-		return nil
+	for _, name := range []string{"latencies", "many", "passing"} {
+		if err := parts[name](); err != nil {
+			return err
+		}
 	}
-	if err := b.many(); err != nil {
-		return err
-	}
-	return b.passing()
+	return nil
 }
 
 // inside runs this very program in a mount namespace of its own.
