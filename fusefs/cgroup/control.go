@@ -18,6 +18,7 @@ const (
 	v1CpusetEffective
 	v1Cpuset
 	v1UsageAll
+	v1PerCPU
 	v1PerCPUUser
 	v1PerCPUSystem
 	v1CPUAcctStat
@@ -48,6 +49,7 @@ var fileName = [numFiles]string{
 	v1Cpuset:          "cpuset.cpus",
 
 	v1UsageAll:     "cpuacct.usage_all",
+	v1PerCPU:       "cpuacct.usage_percpu",
 	v1PerCPUUser:   "cpuacct.usage_percpu_user",
 	v1PerCPUSystem: "cpuacct.usage_percpu_sys",
 	v1CPUAcctStat:  "cpuacct.stat",

@@ -34,6 +34,7 @@ type dir struct {
 	at    int64 // of level, as now; 0 is never
 	quota quota // last seen, on v1
 	used  usedTime
+	per   []usedTime // the same for each CPU, on v1
 }
 
 type dirKey struct {

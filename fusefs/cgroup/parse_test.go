@@ -6,6 +6,7 @@ package cgroup
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -308,4 +309,29 @@ func FuzzUsedTime(f *testing.F) {
 			user, system = u, s
 		}
 	})
+}
+
+// TestShareOut: what was measured is shared out as it was sampled, and neither
+// part steps back however the samples turn.
+func TestShareOut(t *testing.T) {
+	used := make([]usedTime, 2)
+	for _, step := range []struct {
+		sampled, want []view.CPUUse
+		text          string
+	}{
+		{[]view.CPUUse{{User: 30, System: 10}, {}}, []view.CPUUse{{User: 60, System: 20}, {System: 7}}, "80 7 \n"},
+		{[]view.CPUUse{{User: 30, System: 90}, {User: 1}}, []view.CPUUse{{User: 60, System: 24}, {User: 2, System: 7}}, "84 9 \n"},
+		{[]view.CPUUse{{User: 90, System: 90}, {User: 1}}, []view.CPUUse{{User: 60, System: 24}, {User: 2, System: 7}}, "84 9 \n"},
+		{[]view.CPUUse{{User: math.MaxUint64 / 2, System: 1}, {User: 1}}, []view.CPUUse{{User: math.MaxUint64 - 25, System: 24}, {User: 2, System: 7}}, "18446744073709551614 9 \n"},
+	} {
+		got := slices.Clone(step.sampled)
+		if err := shareOut(got, used, []byte(step.text)); err != nil || !slices.Equal(got, step.want) {
+			t.Errorf("%q after %+v: %+v, %v, want %+v", step.text, step.sampled, got, err, step.want)
+		}
+	}
+	for _, text := range []string{"", "1 2", "1\n", "1 2 3\n", "1 x\n", "-1 2\n"} {
+		if err := shareOut(make([]view.CPUUse, 2), make([]usedTime, 2), []byte(text)); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
 }
