@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	"github.com/google/go-cmp/cmp"
 	registrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -105,20 +107,50 @@ func putFiles(t *testing.T, dir string, generation int, crt, key []byte) {
 	}
 }
 
-// testCertManager: the API server takes the objects for cert-manager, by cert-manager's own schemas.
+// testCertManager: deploy/podproc-cert-manager.yaml has exactly the objects of package
+// certs, and the API server takes them by cert-manager's own schemas.
 func testCertManager(t *testing.T, e *env) {
-	ns := e.namespace(t, "certmanager", nil)
 	crds := filepath.Join(moduleDir(t, "github.com/cert-manager/cert-manager"), "deploy", "crds")
 	e.kubectl(t, "", "apply", "-f", filepath.Join(crds, "cert-manager.io_issuers.yaml"), "-f", filepath.Join(crds, "cert-manager.io_certificates.yaml"))
 	e.kubectl(t, "", "wait", "--for=condition=Established", "--timeout="+patience.String(),
 		"crd/issuers.cert-manager.io", "crd/certificates.cert-manager.io")
-	var all strings.Builder
-	for _, object := range certs.CertManager(ns) {
+	manifest, err := os.ReadFile(filepath.Join(repository, "deploy", "podproc-cert-manager.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ours strings.Builder
+	for _, object := range certs.CertManager(namespace) {
 		text, err := yaml.Marshal(object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&all, "---\n%s", text)
+		fmt.Fprintf(&ours, "---\n%s", text)
 	}
-	e.kubectl(t, all.String(), "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+	want, got := certManagerSpecs(t, ours.String()), certManagerSpecs(t, string(manifest))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the chart's objects are not those of package certs (-certs +chart):\n%s", diff)
+	}
+	e.kubectl(t, ours.String(), "create", "--dry-run=server", "--validate=strict", "-f", "-")
+}
+
+// certManagerSpecs are the specs of the cert-manager objects in a manifest, by kind and name.
+func certManagerSpecs(t *testing.T, manifest string) map[string]any {
+	t.Helper()
+	specs := make(map[string]any)
+	for doc := range strings.SplitSeq("\n"+manifest, "\n---\n") {
+		var issuer cmapi.Issuer
+		var certificate cmapi.Certificate
+		if err := yaml.Unmarshal([]byte(doc), &issuer.TypeMeta); err != nil || issuer.APIVersion != "cert-manager.io/v1" {
+			continue
+		}
+		if err := errors.Join(yaml.Unmarshal([]byte(doc), &issuer), yaml.Unmarshal([]byte(doc), &certificate)); err != nil {
+			t.Fatal(err)
+		}
+		if issuer.Kind == cmapi.IssuerKind {
+			specs[issuer.Kind+" "+issuer.Name] = issuer.Spec
+		} else {
+			specs[certificate.Kind+" "+certificate.Name] = certificate.Spec
+		}
+	}
+	return specs
 }

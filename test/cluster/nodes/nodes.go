@@ -73,6 +73,9 @@ func Up(ctx context.Context, o Options) (_ *Cluster, err error) {
 			err = errors.Join(err, c.logs(), c.Down())
 		}
 	}()
+	if err := removeCgroups(); err != nil { // of a cluster that was killed
+		return nil, err
+	}
 	if err := os.RemoveAll(c.Dir); err != nil {
 		return nil, err
 	}
