@@ -28,9 +28,6 @@ import (
 // does by now.
 const steppedBack = "PODPROC_STEPPED_BACK"
 
-// saveInterval is between writings of the state that is worth it.
-const saveInterval = 5 * time.Second
-
 // member is a process that shares a control directory with others.
 type member struct {
 	o       *options
@@ -53,7 +50,7 @@ func share(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	var err error
 	m.node, err = takeover.Open(takeover.Config{
-		Dir: o.ctl, Standby: o.standby || os.Getenv(steppedBack) != "", Version: version, Log: log,
+		Dir: o.ctl, Standby: o.standby || os.Getenv(steppedBack) != "", Version: version, Lasting: fusefs.Lasting, Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: say with --ctl where the processes of this node meet", err)
@@ -153,7 +150,6 @@ func (m *member) lead(ctx context.Context, server *fusefs.Server, peer *takeover
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	go m.repair(work)
-	go m.save(work)
 	ended := make(chan struct{})
 	go func() {
 		<-server.Done()
@@ -169,7 +165,6 @@ func (m *member) lead(ctx context.Context, server *fusefs.Server, peer *takeover
 			return again(true)
 		}
 	case takeover.Alone:
-		m.saveNow()
 		if !m.released.Load() {
 			m.release()
 		}
@@ -264,23 +259,4 @@ func (m *member) release() any {
 	// Readers that have opened a file a moment ago still want to read it.
 	time.Sleep(200 * time.Millisecond)
 	return released{Result: r}
-}
-
-func (m *member) save(ctx context.Context) {
-	tick := time.NewTicker(saveInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			m.saveNow()
-		}
-	}
-}
-
-func (m *member) saveNow() {
-	if err := m.node.Save(m.fs, fusefs.Lasting); err != nil {
-		m.log.Warn("state", "error", err)
-	}
 }

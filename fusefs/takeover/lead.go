@@ -23,6 +23,7 @@ type Lead struct {
 	conn   Connection
 	state  State
 	listen *net.UnixListener
+	file   stateFile
 
 	takes    chan *member // who wants to serve
 	synced   chan *member // who could
@@ -58,8 +59,10 @@ func (n *Node) Lead(c Connection, state State) (*Lead, error) {
 		node: n, conn: c, state: state, listen: listen,
 		takes: make(chan *member), synced: make(chan *member), releases: make(chan *link),
 		stop: make(chan struct{}), members: make(map[*member]bool),
+		file: stateFile{dir: n.config.Dir, keep: n.config.Lasting},
 	}
 	state.SetJournal(l.journal)
+	go l.save()
 	go l.accept()
 	go l.beat()
 	go l.lock()
@@ -126,6 +129,7 @@ func (l *Lead) each(f func(*member)) {
 
 // journal sends a change to all. It does not block.
 func (l *Lead) journal(record []byte) {
+	l.file.add(record)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.members) == 0 {
@@ -134,6 +138,24 @@ func (l *Lead) journal(record []byte) {
 	p := appendRecord([]byte{sayRecords}, record)
 	for m := range l.members {
 		m.post(p)
+	}
+}
+
+// save keeps the state file short.
+func (l *Lead) save() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if l.file.stale() {
+			if err := l.file.rewrite(l.state); err != nil {
+				l.node.config.Log.Warn("state would be lost with all processes", "error", err)
+			}
+		}
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+		}
 	}
 }
 

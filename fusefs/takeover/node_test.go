@@ -4,6 +4,7 @@
 package takeover
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ func nodeMain() error {
 	const steppedBack = "TEST_STEPPED_BACK"
 	config := Config{
 		Dir: os.Getenv("TEST_DIR"), Version: "test", Patience: time.Second,
+		Lasting: func(record []byte) bool { return !bytes.HasPrefix(record, []byte("bulk ")) },
 		Standby: os.Getenv("TEST_STANDBY") != "" || os.Getenv(steppedBack) != "",
 	}
 	config.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("pid", os.Getpid())
@@ -117,7 +119,6 @@ func nodeMain() error {
 		return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), steppedBack+"=1"))
 	case Alone:
 		fmt.Println("alone", os.Getpid())
-		_ = n.Save(fs, func([]byte) bool { return true })
 		return at.Unmount()
 	}
 	return nil

@@ -60,7 +60,10 @@ type Config struct {
 	// does not answer, is waited for before it is killed and a new connection
 	// is made; 0 is 10 s.
 	Patience time.Duration
-	Log      *slog.Logger // default: discards
+	// Lasting tells which records are of use when all processes are gone, and
+	// the connection with them. They are kept in a file. Default: none.
+	Lasting func(record []byte) bool
+	Log     *slog.Logger // default: discards
 }
 
 // State is what crosses beside the connection: records, each of which says

@@ -396,10 +396,39 @@ func TestAlone(t *testing.T) {
 	}
 	// What was saved is there for the next one.
 	c.start(false, "serving first")
+	if n := c.count(); n <= r.reads.Load() {
+		t.Errorf("count after a restart: %d; want more than %d", n, r.reads.Load())
+	}
+}
+
+// count reads the file.
+func (c *cluster) count() (n int64) {
+	c.t.Helper()
 	b, err := os.ReadFile(filepath.Join(c.mount, "count"))
-	var count int64
-	if _, err2 := fmt.Sscan(string(b), &count); err != nil || err2 != nil || count <= r.reads.Load() {
-		t.Errorf("count after a restart: %q, %v; want more than %d", b, err, r.reads.Load())
+	if err == nil {
+		_, err = fmt.Sscan(string(b), &n)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// TestAllKilled: what readers were told is known to the next process, though
+// nobody was there to tell.
+func TestAllKilled(t *testing.T) {
+	c := newCluster(t)
+	active := c.start(false, "serving first")
+	for range soak(5, 50) {
+		r := c.read()
+		r.more(500)
+		r.done(2 * time.Second)
+		before := c.count()
+		active.kill()
+		active = c.start(false, "serving first")
+		if after := c.count(); after <= before {
+			t.Fatalf("count is %d, and was %d", after, before)
+		}
 	}
 }
 

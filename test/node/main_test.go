@@ -54,10 +54,12 @@ var (
 // helpers are the processes that the test binary starts of itself, named by
 // $PODPROC_HELPER.
 var helpers = map[string]func(args []string) error{
-	"agent": agent,
-	"burn":  burn,
-	"load":  load,
-	"watch": watch,
+	"agent":   agent,
+	"burn":    burn,
+	"hog":     hog,
+	"load":    load,
+	"readers": readers,
+	"watch":   watch,
 }
 
 func init() { runtime.LockOSThread() }

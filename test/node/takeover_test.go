@@ -1,0 +1,319 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// times is how often: short in make test, long in make soak.
+func times(short, long int) int {
+	if soak {
+		return long
+	}
+	return short
+}
+
+// promised makes sure that no read took longer than promised, on a machine
+// that let processes wait no longer than this one did.
+func (m *team) promised(longest time.Duration) {
+	m.t.Helper()
+	if s := m.sum(nil); s.Longest > longest+10*s.Late {
+		m.t.Errorf("the longest read took %s, promised are %s", s.Longest, longest)
+	}
+}
+
+// TestActiveKilled: a reader does not notice that who serves is killed.
+func TestActiveKilled(t *testing.T) {
+	m := newTeam(t)
+	active := m.start("ready")
+	standby := m.start("joined", "--standby")
+	m.containAll()
+	n := times(10, 1000)
+	for range n {
+		active.kill()
+		standby.waitFor("ready")
+		active, standby = standby, m.start("joined", "--standby")
+		m.more(10)
+	}
+	m.unharmed(fmt.Sprintf("%d kills", n))
+	m.promised(2 * time.Second)
+	m.tidy()
+}
+
+// TestCleanTakeover: a newer process serves, then the old one again, and so
+// on; the one that has stepped back stands by.
+func TestCleanTakeover(t *testing.T) {
+	m := newTeam(t)
+	binaries := []string{podprocNode, nextVersion(t)}
+	old := m.startBinary(binaries[0], "ready")
+	m.containAll()
+	n := times(10, 100)
+	for i := range n {
+		newer := m.startBinary(binaries[(i+1)%2], "ready")
+		old.waitFor("joined")
+		old.signal(unix.SIGTERM)
+		old.ended()
+		old = newer
+		m.more(10)
+		if binaries[0] == binaries[1] {
+			continue
+		}
+		// A file that the old version does not know it serves as the host's.
+		if got, want := read(t, m.dir+"/proc/version"), read(t, "/proc/version"); got != want {
+			t.Errorf("takeover %d: proc/version is %q, want %q", i, got, want)
+		}
+	}
+	m.unharmed(fmt.Sprintf("%d clean takeovers, to a newer version and back", n))
+	m.promised(2 * time.Second)
+	m.tidy()
+}
+
+// nextVersion is a podproc-node that is newer: it has one file more. Where
+// there is no compiler it is among the binaries, or it is the same version.
+func nextVersion(t *testing.T) string {
+	t.Helper()
+	if path := filepath.Join(filepath.Dir(podprocNode), "podproc-node-next"); exists(path) {
+		return path
+	}
+	table, err := filepath.Abs("../../fusefs/node.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(table)
+	if _, lookErr := exec.LookPath("go"); err != nil || lookErr != nil {
+		t.Log("no compiler here: the newer version is the same one")
+		return podprocNode
+	}
+	dir := t.TempDir()
+	const last = "served(\"sys/devices/system/cpu/online\")},\n"
+	changed := strings.Replace(string(source), last, last+"\t{63, \"proc/version\", &procfile.File{Path: \"proc/version\"}},\n", 1)
+	if changed == string(source) {
+		t.Fatal("the table of files is not where it was")
+	}
+	write(t, makeFile(t, dir+"/node.go"), changed)
+	write(t, makeFile(t, dir+"/overlay.json"), fmt.Sprintf(`{"Replace": {%q: %q}}`, table, dir+"/node.go"))
+	build := exec.Command("go", "build", "-overlay", dir+"/overlay.json", "-ldflags", "-X main.version=v99.0.0", "-o", dir+"/podproc-node", "../../cmd/podproc-node")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the next version: %v: %s", err, out)
+	}
+	return dir + "/podproc-node"
+}
+
+func makeFile(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	return path
+}
+
+// TestOneOfTwoDies: standby, active, hanging active, and both one after the
+// other.
+func TestOneOfTwoDies(t *testing.T) {
+	m := newTeam(t)
+	active := m.start("ready")
+	m.containAll()
+	for range times(2, 50) {
+		standby := m.start("joined", "--standby")
+		standby.kill()
+		m.more(5)
+
+		standby = m.start("joined", "--standby")
+		active.kill()
+		standby.waitFor("ready")
+		m.more(5)
+		active = m.start("ready") // takes over
+		standby.waitFor("joined")
+		standby.kill()
+		m.more(5)
+
+		standby = m.start("joined", "--standby")
+		active.signal(unix.SIGSTOP)
+		standby.waitFor("ready")
+		<-active.done
+		m.more(5)
+		active = standby
+	}
+	m.unharmed("standby, active, hanging active killed")
+	m.promised(2 * time.Second)
+	m.tidy()
+}
+
+// TestTermination: both are to end at the same time, as when two DaemonSets
+// are rolled out; their successors come later.
+func TestTermination(t *testing.T) {
+	m := newTeam(t)
+	active, standby := m.start("ready"), m.start("joined", "--standby")
+	m.containAll()
+	for range times(3, 50) {
+		active.signal(unix.SIGTERM)
+		standby.signal(unix.SIGTERM)
+		m.more(10)
+		newer := m.start("ready")
+		active.ended()
+		standby.ended()
+		active, standby = newer, m.start("joined", "--standby")
+		m.more(10)
+	}
+	m.unharmed("both terminated at once")
+	m.promised(2 * time.Second)
+	m.tidy()
+}
+
+// TestOutOfMemory: the kernel kills who serves.
+func TestOutOfMemory(t *testing.T) {
+	m := newTeam(t)
+	path := newParent(t, "-oom", 96<<20)
+	active := m.start("ready")
+	standby := m.start("joined", "--standby")
+	m.containAll()
+	procs := "/sys/fs/cgroup/memory" + path + "/cgroup.procs"
+	if unified() {
+		procs = "/sys/fs/cgroup" + path + "/cgroup.procs"
+	}
+	write(t, procs, strconv.Itoa(active.cmd.Process.Pid))
+	write(t, fmt.Sprintf("/proc/%d/oom_score_adj", active.cmd.Process.Pid), "1000") // the first to be killed
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eater := exec.Command("sh", "-c", "echo $$ > "+procs+" && exec "+self)
+	eater.Env = append(os.Environ(), "PODPROC_HELPER=hog", "GOMAXPROCS=1")
+	if err := eater.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = eater.Process.Kill()
+		_ = eater.Wait()
+	}()
+	standby.waitFor("ready")
+	<-active.done
+	m.more(10)
+	m.unharmed("out of memory")
+	m.promised(2 * time.Second)
+	m.tidy()
+}
+
+// hog takes memory until it is killed.
+func hog([]string) error {
+	for ; ; time.Sleep(2 * time.Millisecond) {
+		mem, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			return err
+		}
+		for i := 0; i < len(mem); i += 4096 {
+			mem[i] = 1
+		}
+	}
+}
+
+// TestBothKilled: after a total loss the next process repairs what runs.
+func TestBothKilled(t *testing.T) {
+	m := newTeam(t)
+	active, standby := m.start("ready"), m.start("joined", "--standby")
+	m.containAll()
+	for range times(2, 20) {
+		m.more(10)
+		active.signal(unix.SIGKILL)
+		standby.signal(unix.SIGKILL)
+		active.kill()
+		standby.kill()
+		busy, since := hostBusy(t), time.Now()
+		active = m.start("ready")
+		m.right(since, busy)
+		standby = m.start("joined", "--standby")
+		before := m.tallies()
+		m.more(50)
+		// Every reader has opened its file again by now.
+		if s := m.sum(before); s.Wrong > 0 {
+			t.Errorf("after repair %d reads were wrong: %s", s.Wrong, s.Sample)
+		}
+		m.tidy()
+	}
+	s := m.sum(nil)
+	t.Logf("both killed: %d reads, %d failed while nobody served, %d wrong", s.Reads, s.Failed, s.Wrong)
+	if s.Wrong > 0 {
+		t.Errorf("%d reads were wrong: %s", s.Wrong, s.Sample)
+	}
+}
+
+// right waits until all containers see themselves. Two seconds are promised,
+// and asked for if the machine was not busy with other things.
+func (m *team) right(since time.Time, busy time.Duration) {
+	m.t.Helper()
+	for i, c := range m.containers {
+		eventually(m.t, "a container sees itself again", func() bool {
+			a, err := c.try(request{Read: "/proc/meminfo"})
+			return err == nil && strings.HasPrefix(a.Out, fmt.Sprintf("MemTotal:%15d kB\n", teamTotal(i)))
+		})
+	}
+	took := time.Since(since)
+	m.t.Logf("%d containers are right %s after the start", len(m.containers), took.Round(time.Millisecond))
+	if took > 2*time.Second && hostBusy(m.t)-busy < took/2 {
+		m.t.Errorf("repair took %s", took)
+	}
+}
+
+// TestRelease: without podproc a container sees the kernel's files, and
+// podproc's when that is back, whether it has started meanwhile or before.
+func TestRelease(t *testing.T) {
+	m := newTeam(t)
+	active, standby := m.start("ready"), m.start("joined", "--standby")
+	m.containAll()
+	release := exec.Command(podprocNode, "release", "--mount", m.dir, "--ctl", m.ctl)
+	if out, err := release.CombinedOutput(); err != nil {
+		t.Fatalf("release: %v: %s", err, out)
+	}
+	host := hostTotal(t)
+	for i, c := range m.containers {
+		if got := c.meminfo()["MemTotal"]; got != host {
+			t.Errorf("container %d has MemTotal %d after release, the machine %d", i, got, host)
+		}
+	}
+	if s := m.sum(nil); s.Failed > 0 {
+		t.Errorf("release: %d reads failed: %s", s.Failed, s.Sample)
+	} else {
+		t.Logf("release: %d reads, 0 failed, then the kernel's files", s.Reads)
+	}
+	active.signal(unix.SIGTERM)
+	standby.signal(unix.SIGTERM)
+	active.ended()
+	standby.ended()
+	if n := m.mounts("/proc/self/mountinfo"); n != 0 {
+		t.Errorf("%d mounts are left", n)
+	}
+	for _, c := range m.containers {
+		if got := c.meminfo()["MemTotal"]; got != host {
+			t.Errorf("a container has MemTotal %d when all has ended, the machine %d", got, host)
+		}
+	}
+	// One that starts now gets the kernel's files, and is put right.
+	late := newContainer(t, "--fs", m.dir, "--memory", strconv.Itoa(teamTotal(0)<<10))
+	if got := late.meminfo()["MemTotal"]; got != host {
+		t.Errorf("a container that starts while podproc is away has MemTotal %d, the machine %d", got, host)
+	}
+	busy, since := hostBusy(t), time.Now()
+	m.start("ready")
+	m.containers, m.status = []*container{late}, nil
+	m.right(since, busy)
+	m.tidy()
+}
+
+func hostTotal(t *testing.T) int {
+	t.Helper()
+	return parseMeminfo(t, read(t, "/proc/meminfo"))["MemTotal"]
+}
