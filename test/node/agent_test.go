@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -18,8 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// request is what a test asks of the agent in a container. One field is set.
+// request is what a test asks of the agent in a container. One field is set,
+// beside ID, which the answer has too: programs run at the same time.
 type request struct {
+	ID    int
 	Run   []string // run a program
 	UID   uint32   // as this user
 	Read  string   // read a file
@@ -31,13 +34,13 @@ type request struct {
 }
 
 type answer struct {
+	ID     int
 	Cgroup string // the agent's /proc/self/cgroup, in the first answer
 	Out    string
 	Stderr string
 	Code   int
 	PID    int
 	Error  string
-	At     time.Time // when it was done
 }
 
 // agent does what it is asked for on standard input, until that ends.
@@ -50,18 +53,26 @@ func agent([]string) error {
 	if err := out.Encode(answer{Cgroup: string(cgroup)}); err != nil {
 		return err
 	}
+	var mu sync.Mutex
 	for {
 		var r request
 		if in.Decode(&r) != nil {
 			return nil
 		}
-		a, err := r.do()
-		if err != nil {
-			a.Error = err.Error()
+		do := func() {
+			a, err := r.do()
+			if err != nil {
+				a.Error = err.Error()
+			}
+			a.ID = r.ID
+			mu.Lock()
+			defer mu.Unlock()
+			_ = out.Encode(a)
 		}
-		a.At = time.Now()
-		if err := out.Encode(a); err != nil {
-			return err
+		if r.Run != nil {
+			go do()
+		} else {
+			do()
 		}
 	}
 }

@@ -159,19 +159,26 @@ const (
 	consumerCPUs   = 1
 )
 
+var consumerFlags = []string{"--memory", strconv.Itoa(consumerMemory), "--cpus", strconv.Itoa(consumerCPUs)}
+
 // TestConsumers: each program shows what the table says, of memory, the number
 // of CPUs, and how busy they are.
 func TestConsumers(t *testing.T) {
 	machine := [2]float64{float64(parseMeminfo(t, read(t, "/proc/meminfo"))["MemTotal"]) * kib, float64(hostCPUs(t))}
+	idle, busy := newContainer(t, consumerFlags...), newContainer(t, consumerFlags...)
+	stop := busy.burn(1)
+	defer stop()
 	for i := range consumers {
 		c := &consumers[i]
 		t.Run(c.name, func(t *testing.T) {
 			need(t, c.needs...)
+			defer func(t *testing.T) { idle.t, busy.t = t, t }(idle.t)
+			idle.t, busy.t = t, t
 			var out string
 			if c.screen {
 				out = onScreen(t, c.command, c.memory)
 			} else {
-				out = isolated(t, []string{"--fs", tree, "--memory", strconv.Itoa(consumerMemory), "--cpus", strconv.Itoa(consumerCPUs)}, "sh", "-c", c.command)
+				out = idle.sh(c.command)
 			}
 			if c.memory != nil {
 				c.judge(t, "memory", out, c.memory, c.unit, c.showsMem, consumerMemory, machine[0])
@@ -180,7 +187,7 @@ func TestConsumers(t *testing.T) {
 				c.judge(t, "CPUs", out, c.cpus, 1, c.showsCPU, consumerCPUs, machine[1])
 			}
 			if c.usage != nil {
-				c.measure(t)
+				c.measure(idle, busy)
 			}
 		})
 	}
@@ -212,9 +219,8 @@ func (c *consumer) judge(t *testing.T, what, out string, find *regexp.Regexp, un
 	}
 }
 
-// measure has the program measure a busy and an idle container.
-func (c *consumer) measure(t *testing.T) {
-	t.Helper()
+// measure has the program measure an idle and a busy container.
+func (c *consumer) measure(idle, busy *container) {
 	m := meter{c.name, []string{"sh", "-c", c.load}, c.interval, func(out string) (float64, error) {
 		all := c.usage.FindAllStringSubmatch(out, -1)
 		if len(all) == 0 {
@@ -226,9 +232,6 @@ func (c *consumer) measure(t *testing.T) {
 		}
 		return busy, err
 	}}
-	flags := []string{"--memory", strconv.Itoa(consumerMemory), "--cpus", strconv.Itoa(consumerCPUs)}
-	busy, idle := newContainer(t, flags...), newContainer(t, flags...)
-	defer busy.burn(1)()
 	var wait sync.WaitGroup
 	wait.Go(func() { m.measure(idle, consumerCPUs, [2]float64{0, 3}) })
 	m.measure(busy, consumerCPUs, [2]float64{95, 100})
@@ -246,7 +249,8 @@ func onScreen(t *testing.T, command string, until *regexp.Regexp) string {
 	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 120}); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(podproc, "run", "--fs", tree, "--memory", strconv.Itoa(consumerMemory), "--cpus", strconv.Itoa(consumerCPUs), "--", "sh", "-c", command)
+	args := append([]string{"run", "--fs", tree}, consumerFlags...)
+	cmd := exec.Command(podproc, append(args, "--", "sh", "-c", command)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {

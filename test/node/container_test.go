@@ -25,11 +25,12 @@ type container struct {
 	run    *process
 	stdin  io.WriteCloser
 	in     *json.Encoder
-	out    *json.Decoder
 	agent  int               // its pid on the machine
 	cgroup map[string]string // controller -> directory; on v2 all are one
 
-	mu sync.Mutex // one request at a time
+	mu      sync.Mutex // guards what follows, and in
+	last    int
+	waiting map[int]chan answer // nil: the agent has ended
 }
 
 // unified tells whether there is nothing but cgroup v2.
@@ -58,11 +59,13 @@ func newContainer(t *testing.T, flags ...string) *container {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
-	c.in, c.out = json.NewEncoder(c.stdin), json.NewDecoder(stdout)
+	out := json.NewDecoder(stdout)
+	c.in, c.waiting = json.NewEncoder(c.stdin), map[int]chan answer{}
 	var hello answer
-	if err := c.out.Decode(&hello); err != nil {
+	if err := out.Decode(&hello); err != nil {
 		t.Fatalf("podproc %q: %v: %s", args, err, c.run.lines())
 	}
+	go c.listen(out)
 	c.cgroup = directories(hello.Cgroup)
 	c.agent = c.find()
 	return c
@@ -118,16 +121,45 @@ func (c *container) file(controller, name string) string {
 	return string(b)
 }
 
+// listen gives answers to those who wait for them.
+func (c *container) listen(out *json.Decoder) {
+	for {
+		var a answer
+		err := out.Decode(&a)
+		c.mu.Lock()
+		if err != nil {
+			for _, to := range c.waiting {
+				close(to)
+			}
+			c.waiting = nil
+			c.mu.Unlock()
+			return
+		}
+		c.waiting[a.ID] <- a
+		delete(c.waiting, a.ID)
+		c.mu.Unlock()
+	}
+}
+
 // try asks the agent.
 func (c *container) try(r request) (answer, error) {
+	to := make(chan answer, 1)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	var a answer
-	if err := c.in.Encode(r); err != nil {
-		return a, fmt.Errorf("ask agent: %w: %s", err, c.run.lines())
+	if c.waiting == nil {
+		c.mu.Unlock()
+		return answer{}, fmt.Errorf("the agent has ended: %s", c.run.lines())
 	}
-	if err := c.out.Decode(&a); err != nil {
-		return a, fmt.Errorf("hear from agent: %w: %s", err, c.run.lines())
+	c.last++
+	r.ID = c.last
+	c.waiting[r.ID] = to
+	err := c.in.Encode(r)
+	c.mu.Unlock()
+	if err != nil {
+		return answer{}, fmt.Errorf("ask agent: %w: %s", err, c.run.lines())
+	}
+	a, ok := <-to
+	if !ok {
+		return a, fmt.Errorf("the agent has ended: %s", c.run.lines())
 	}
 	if a.Error != "" {
 		return a, fmt.Errorf("%s", a.Error)

@@ -41,10 +41,10 @@ func TestCPU(t *testing.T) {
 			}
 			// The other of two such containers is idle.
 			var wait sync.WaitGroup
-			wait.Go(func() { meters[0].measure(second, tt.cpus, [2]float64{0, 3}) })
 			for i := range meters {
-				meters[i].measure(c, tt.cpus, tt.want)
+				wait.Go(func() { meters[i].measure(c, tt.cpus, tt.want) })
 			}
+			meters[0].measure(second, tt.cpus, [2]float64{0, 3})
 			wait.Wait()
 		})
 	}

@@ -86,7 +86,14 @@ func startKilled(t *testing.T, flags []string, script string) *killed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = k.cmd.Process.Kill() })
-	eventually(t, "the container runs", func() bool { return exists(ready) })
+	eventually(t, "the container runs", func() bool {
+		var status unix.Siginfo
+		err := unix.Waitid(unix.P_PID, k.cmd.Process.Pid, &status, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if err == nil && status.Signo != 0 {
+			t.Fatalf("podproc run has ended: %v", k.cmd.Wait())
+		}
+		return exists(ready)
+	})
 	for line := range strings.Lines(read(t, ready)) {
 		if i := strings.Index(line, "podproc-r"); i >= 0 && k.scope == "" && strings.HasSuffix(line, ".scope\n") {
 			k.scope = strings.TrimSpace(line[i:])

@@ -210,8 +210,10 @@ func watch(args []string) error {
 			return err
 		}
 		w.End = time.Now()
+		if i%20 == 0 { // 10,000 reads are to see some 20 snapshots
+			time.Sleep(5 * time.Millisecond)
+		}
 		if bytes.Equal(text, before) {
-			time.Sleep(200 * time.Microsecond)
 			continue
 		}
 		before = bytes.Clone(text)
