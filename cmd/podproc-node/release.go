@@ -27,6 +27,7 @@ func release(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	f := flag.NewFlagSet("release", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	o.where(f)
+	stay := f.Bool("stay", false, "wait for SIGTERM when done (for a DaemonSet, whose containers may not end)")
 	f.Usage = func() {
 		fmt.Fprintln(f.Output(), "podproc-node release [flags]\n\nGives running containers the kernel's own files back and unmounts podproc's.\nPods that name a file of podproc's can still be started until the node boots.")
 		f.PrintDefaults()
@@ -60,6 +61,10 @@ func release(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return errors.New(r.Error)
 	case r.Failed > 0:
 		return fmt.Errorf("%d mounts are left, see the log: restart their pods", r.Failed)
+	}
+	if *stay {
+		<-ctx.Done()
+		return nil
 	}
 	return ctx.Err()
 }
