@@ -15,7 +15,7 @@ export CGO_ENABLED := 0
 GO_TEST := go test -count=1 -p 1
 RINGS   := test-pure test-node test-vm test-deploy test-cluster
 
-.PHONY: help deps build run test $(RINGS) soak bench lint vm cluster cluster-down
+.PHONY: help deps build run test $(RINGS) test-nodes soak bench lint manifests image vm cluster cluster-down
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,15 +41,24 @@ test-pure: lint ## Linters, and the tests beside the code
 test-node: deps build ## This machine's kernel: real mounts, cgroups and consumers
 	$(GO_TEST) -timeout 20m ./test/node/... ./test/bench/...
 
-test-vm: deps build ## The same tests on cgroup v2, in a VM
+test-manifests: ## Render deploy/*.yaml from deploy/chart
+	go run ./test/deploy/render
+
+image: deps ## The image of each architecture, into bin/
+	go run ./test/image/build
+
+vm: deps build ## The same tests on cgroup v2, in a VM
 	$(GO_TEST) ./test/vm/...
 	go run ./test/vm -test
 
 test-deploy: deps build ## Chart, manifests and image
 	$(GO_TEST) -timeout 10m ./test/deploy/...
 
-test-cluster: deps build ## A real Kubernetes, one node on cgroup v1 and one on v2
-	$(GO_TEST) -timeout 25m ./test/cluster/...
+test-cluster: deps build ## A real Kubernetes control plane, and the webhook in it
+	$(GO_TEST) -timeout 25m $$(go list ./test/cluster/... | grep -v /test/cluster/nodes)
+
+test-nodes: deps build ## A real Kubernetes, one node on cgroup v1 and one on v2; needs the machine for itself
+	$(GO_TEST) -timeout 40m -v ./test/cluster/nodes/...
 
 soak: deps build ## The long forms of the tests, and fuzzing; takes hours
 	PODPROC_SOAK=1 $(GO_TEST) -timeout 4h ./fusefs/... ./webhook/... ./test/node/... ./test/cluster/...
@@ -63,6 +72,12 @@ lint: ## gofmt, go vet, go mod tidy, staticcheck
 	go vet ./...
 	go mod tidy -diff
 	go tool -modfile=test/tools/go.mod staticcheck -checks all,-ST1000,-ST1003 ./... # main packages need no comment; the kernel's spelling of names is kept
+
+manifests: ## Render deploy/*.yaml from deploy/chart
+	go run ./test/deploy/render
+
+image: deps ## The image of each architecture, into bin/
+	go run ./test/image/build
 
 vm: deps build ## A shell in the cgroup v2 VM
 	@go run ./test/vm -shell
