@@ -41,13 +41,7 @@ test-pure: lint ## Linters, and the tests beside the code
 test-node: deps build ## This machine's kernel: real mounts, cgroups and consumers
 	$(GO_TEST) -timeout 20m ./test/node/... ./test/bench/...
 
-test-manifests: ## Render deploy/*.yaml from deploy/chart
-	go run ./test/deploy/render
-
-image: deps ## The image of each architecture, into bin/
-	go run ./test/image/build
-
-vm: deps build ## The same tests on cgroup v2, in a VM
+test-vm: deps build ## The same tests on cgroup v2, in a VM
 	$(GO_TEST) ./test/vm/...
 	go run ./test/vm -test
 

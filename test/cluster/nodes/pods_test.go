@@ -28,7 +28,6 @@ kind: Pod
 metadata:
   name: %s
   namespace: %s
-  labels: {test: podproc}
   %s
 spec:
   terminationGracePeriodSeconds: 0
@@ -163,7 +162,9 @@ spec: {limits: [{type: Container, default: {memory: 96Mi, cpu: 200m}, defaultReq
 			for _, s := range some {
 				c.t.Run(s.name+"-"+node, func(t *testing.T) { s.play(&fixture{c.Cluster, t}, node) })
 			}
-			c.kubectl("delete", "pods", "-A", "-l", "test=podproc", "--now", "--timeout="+patience.String())
+			for _, namespace := range []string{"default", "labelled", "defaults"} {
+				c.kubectl("delete", "pods", "--all", "-n", namespace, "--now", "--timeout="+patience.String())
+			}
 		}
 	}
 	initContainer(c)
