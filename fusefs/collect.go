@@ -55,21 +55,25 @@ func (fs *FS) collectContainers() {
 		containers = append(containers, c)
 	}
 	fs.mu.Unlock()
-	old := int64(sinceBoot() - readerAge)
 	for _, c := range containers {
 		_, err := fs.cgroups.Reopen(c.boundary.String())
-		if gone := errors.Is(err, cgroup.ErrGone); gone || c.used.Load() < old {
+		if gone := errors.Is(err, cgroup.ErrGone); gone || c.unused() {
 			fs.forget(c, gone)
 		}
 	}
 }
 
-// forget drops c, if it is gone or owns nothing. Inodes of a container that is
-// gone find an owner again if somebody reads them: it lives on in another
-// cgroup then.
+// unused tells whether c owns nothing and was not asked for in a while.
+func (c *container) unused() bool {
+	return c.inodes.Load() == 0 && c.used.Load() < int64(sinceBoot()-readerAge)
+}
+
+// forget drops c, if it is gone or unused; a reader may have come since that
+// was found. Inodes of a container that is gone find an owner again if somebody
+// reads them: it lives on in another cgroup then.
 func (fs *FS) forget(c *container, gone bool) {
 	fs.mu.Lock()
-	if !gone && c.inodes.Load() != 0 {
+	if !gone && !c.unused() {
 		fs.mu.Unlock()
 		return
 	}

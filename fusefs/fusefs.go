@@ -214,8 +214,8 @@ func (fs *FS) container(b cgroup.Boundary) *container {
 		c = newContainer(b, nil)
 		fs.containers[b] = c
 	}
+	c.used.Store(int64(sinceBoot())) // under mu: forget looks at it there
 	fs.mu.Unlock()
-	c.used.Store(int64(sinceBoot()))
 	return c
 }
 
