@@ -202,7 +202,7 @@ func (b *bench) passing() error {
 			fmt.Fprintf(b.out, "| %d | %.1f | %.1f | %d |\n", id, float64(all)/(1<<20), float64(anon)/(1<<20), s.descriptors())
 		}
 		if err := b.pass(id, sources); err != nil {
-			return err
+			return fmt.Errorf("container %d: %w\n%s", id, err, s.log())
 		}
 	}
 	return nil

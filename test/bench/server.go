@@ -82,8 +82,7 @@ func (b *bench) start(name string, cpu int) (*server, error) {
 	}
 	if err := s.await(stdout); err != nil {
 		s.stop()
-		log, _ := os.ReadFile(s.said.Name())
-		return nil, fmt.Errorf("%s: %w\n%s", name, err, log)
+		return nil, fmt.Errorf("%s: %w\n%s", name, err, s.log())
 	}
 	return s, nil
 }
@@ -130,6 +129,12 @@ func (s *server) source(i int) string {
 		return files[i].kernel
 	}
 	return filepath.Join(s.dir, files[i].path)
+}
+
+// log is what the server said on stderr.
+func (s *server) log() []byte {
+	text, _ := os.ReadFile(s.said.Name())
+	return text
 }
 
 func (s *server) stop() {

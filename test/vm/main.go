@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		match   = flags.String("run", "", "with -test: only tests that match")
 		verbose = flags.Bool("v", false, "with -test: print all they say")
 		mode    = flags.String("cgroup", wire.V2, "or v1, or hybrid")
-		limit   = flags.Duration("timeout", 10*time.Minute, "end a hung machine after this")
+		limit   = flags.Duration("timeout", 20*time.Minute, "end a hung machine after this")
 	)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
