@@ -43,7 +43,7 @@ const (
 type env struct {
 	*controlplane.ControlPlane
 	client   kubernetes.Interface
-	manifest string // deploy/podproc.yaml
+	manifest string // of deploy
 	args     []string
 	account  string // kubeconfig of podproc's ServiceAccount
 	service  *loadBalancer
@@ -51,9 +51,10 @@ type env struct {
 	started  int // replicas, those that have ended included
 }
 
-func newEnv(t *testing.T) *env {
+// newEnv starts a control plane for a manifest of deploy.
+func newEnv(t *testing.T, name string) *env {
 	t.Helper()
-	manifest, err := os.ReadFile(filepath.Join(repository, "deploy", "podproc.yaml"))
+	manifest, err := os.ReadFile(filepath.Join(repository, "deploy", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +64,16 @@ func newEnv(t *testing.T) *env {
 
 // install applies podproc's manifests and starts two replicas.
 func (e *env) install(t *testing.T) {
+	t.Helper()
+	e.apply(t)
+	for range 2 {
+		e.startReplica(t)
+	}
+	e.waitReady(t)
+}
+
+// apply applies podproc's manifests and makes all ready for replicas.
+func (e *env) apply(t *testing.T) {
 	t.Helper()
 	e.kubectl(t, e.manifest, "apply", "-f", "-")
 	// As shipped the API server waits 3 s; on a busy machine that would be a test of the machine.
@@ -77,10 +88,6 @@ func (e *env) install(t *testing.T) {
 		e.args = append(e.args, strings.ReplaceAll(arg, "$(POD_NAMESPACE)", namespace))
 	}
 	e.service = e.serve(t, namespace, service)
-	for range 2 {
-		e.startReplica(t)
-	}
-	e.waitReady(t)
 }
 
 func (e *env) serviceAccountToken(t *testing.T) string {

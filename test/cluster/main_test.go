@@ -4,9 +4,10 @@
 // Package cluster tests the webhook against a real control plane: what the API
 // server, the Deployment controller, Pod Security admission and kubectl make of it.
 //
-// One control plane serves all tests. podproc is installed from deploy/podproc.yaml as it
-// is checked in; its two replicas are processes beside it, with the arguments and
-// the ServiceAccount of the Deployment, behind the Service's real cluster IP.
+// One control plane serves all tests of TestCluster. podproc is installed from
+// deploy/podproc.yaml as it is checked in; its two replicas are processes beside it, with the
+// arguments and the ServiceAccount of the Deployment, behind the Service's real
+// cluster IP. TestCertManager has another, with deploy/podproc-cert-manager.yaml.
 package cluster
 
 import (
@@ -24,9 +25,10 @@ const repository = "../.."
 
 // binaries are the programs under test, built by TestMain.
 var binaries struct {
-	k8s     string // directory
-	webhook string
-	podproc string
+	k8s         string // directory
+	certManager string // directory
+	webhook     string
+	podproc     string
 }
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
@@ -39,10 +41,12 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binaries.k8s = filepath.Join(dir, "k8s")
+	binaries.certManager = filepath.Join(dir, "cert-manager")
 	binaries.webhook = filepath.Join(dir, "podproc-webhook")
 	binaries.podproc = filepath.Join(dir, "podproc")
 	for _, args := range [][]string{
 		{"run", "./test/cluster/build", "-o", binaries.k8s},
+		{"run", "./test/cluster/build", "-o", binaries.certManager, "cert-manager"},
 		{"build", "-o", binaries.webhook, "./cmd/podproc-webhook"},
 		{"build", "-o", binaries.podproc, "./cmd/podproc"},
 	} {
@@ -60,7 +64,7 @@ func buildAndRun(m *testing.M) int {
 // TestCluster runs everything. The tests within "installed" run while certificates
 // change; those after it take the webhook away.
 func TestCluster(t *testing.T) {
-	e := newEnv(t)
+	e := newEnv(t, "podproc.yaml")
 	e.install(t)
 	t.Run("installed", func(t *testing.T) {
 		for _, test := range []struct {

@@ -28,16 +28,16 @@ type replica struct {
 	host string
 }
 
-// startReplica starts one with the arguments of the Deployment's container.
+// startReplica starts one with the arguments of the Deployment's container and more.
 // Later flags win: addresses of its own, and lives of minutes. The ports are not the
 // usual ones, which something on this machine may have on every address.
-func (e *env) startReplica(t *testing.T) *replica {
+func (e *env) startReplica(t *testing.T, more ...string) *replica {
 	t.Helper()
 	e.started++
 	n := e.started
 	r := &replica{name: fmt.Sprintf("podproc-webhook-%d", n), host: e.Address(10 + n)}
 	argv := append([]string{binaries.webhook}, e.args...)
-	argv = append(append(argv, r.addresses()...),
+	argv = append(append(append(argv, more...), r.addresses()...),
 		"--kubeconfig="+e.account, "--ca-life="+caLife.String(), "--certificate-life="+leafLife.String())
 	r.Process = e.Spawner().Start(r.name, nil, argv...)
 	e.replicas = append(e.replicas, r)
