@@ -40,6 +40,7 @@ func TestCluster(t *testing.T) {
 		{"exclusive CPUs", exclusive},
 		{"debug", debug},
 		{"reboot", reboot},
+		{"steady", steady},
 		{"uninstall", uninstall},
 		{"helm", helm},
 	} {

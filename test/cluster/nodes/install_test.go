@@ -80,12 +80,6 @@ func firstUse(c *fixture) {
 	c.kubectl("delete", "deployment", "web", "--now")
 }
 
-// uninstall: what was installed is gone, and a pod that was injected runs on.
-func uninstall(c *fixture) {
-	c.kubectl("delete", "-f", c.manifest("podproc.yaml"), "--timeout="+patience.String())
-	c.nothingLeft()
-}
-
 func (c *fixture) nothingLeft() {
 	c.t.Helper()
 	c.eventually("nothing of podproc is left", func() (bool, string) {

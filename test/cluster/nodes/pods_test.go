@@ -84,7 +84,7 @@ func consumers(c *fixture) {
 		name := "consumers-" + node
 		c.running("default", name)
 		want := limited(256<<10, 2)
-		want["psutil"], want["node"] = "262144 2", "262144 2"
+		want["vmstat"], want["top"], want["psutil"], want["node"] = "262144", "256.0", "262144 2", "262144 2"
 		c.want(name, c.view(name, "app", "default", lookMore), want)
 	}
 }
@@ -112,7 +112,7 @@ func scenes(host view) []scene {
 	}
 	one := func(resources string) string { return "containers: [" + container("app", resources) + "]" }
 	return []scene{
-		{"guaranteed", "default", inject, one("limits: {cpu: 100m, memory: 128Mi}"), map[string]view{"app": limited(128<<10, 1)}},
+		{"guaranteed", "default", inject, one("limits: {cpu: 500m, memory: 128Mi}"), map[string]view{"app": limited(128<<10, 1)}},
 		{"burstable", "default", inject, one(small("memory: 100Mi")), map[string]view{"app": memory(limited(100<<10, 1))}},
 		{"besteffort", "default", inject, one(""), map[string]view{"app": unlimited()}},
 		{"by-label", "default", `labels: {podproc.io/inject: "true"}`, one(small("memory: 64Mi, cpu: 1")), map[string]view{"app": limited(64<<10, 1)}},
@@ -142,7 +142,7 @@ metadata: {name: defaults}
 apiVersion: v1
 kind: LimitRange
 metadata: {name: defaults, namespace: defaults}
-spec: {limits: [{type: Container, default: {memory: 96Mi, cpu: 200m}, defaultRequest: {memory: 16Mi, cpu: 10m}}]}
+spec: {limits: [{type: Container, default: {memory: 96Mi, cpu: 500m}, defaultRequest: {memory: 16Mi, cpu: 10m}}]}
 `, "apply", "-f", "-")
 	for _, namespace := range []string{"labelled", "defaults"} {
 		c.eventually("ServiceAccount of "+namespace, func() (bool, string) {

@@ -48,6 +48,7 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 resolvConf: ""
+clusterDNS: ["10.96.0.10"] # nobody is there; without it each pod is warned of again and again
 makeIPTablesUtilChains: false
 localStorageCapacityIsolation: false
 evictionHard: {memory.available: "0%%", nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%", imagefs.inodesFree: "0%%"}
