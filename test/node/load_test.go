@@ -289,7 +289,7 @@ func TestLoad(t *testing.T) {
 	case soak:
 		reads = 2_000_000
 	case testing.Short():
-		reads = 50_000
+		reads = 16_000
 	}
 	var all []*container
 	stop := make(chan struct{})
