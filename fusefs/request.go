@@ -279,7 +279,8 @@ func (fs *FS) Write(<-chan struct{}, *fuse.WriteIn, []byte) (uint32, fuse.Status
 }
 
 // Late answers requests that are overdue, from what is known and without a
-// kernel read.
+// kernel read. Of what is not known it says EAGAIN: a process that has just
+// taken over knows no snapshots.
 type Late struct{ *FS }
 
 // GetAttr reports the last snapshot, whatever its age; the kernel is to ask
@@ -296,7 +297,7 @@ func (l Late) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if !l.known(i) {
-		return fuse.EIO
+		return fuse.EAGAIN
 	}
 	i.attr(&out.Attr)
 	return fuse.OK
@@ -312,7 +313,7 @@ func (l Late) Open(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.Sta
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if !l.known(i) {
-		return fuse.EIO
+		return fuse.EAGAIN
 	}
 	return fuse.OK
 }
@@ -328,7 +329,7 @@ func (l Late) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 	known := l.known(i)
 	i.mu.Unlock()
 	if !known {
-		return nil, fuse.EIO
+		return nil, fuse.EAGAIN
 	}
 	return i.read(buf, in.Offset), fuse.OK
 }
@@ -336,7 +337,6 @@ func (l Late) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 // known tells whether i has a snapshot of its owner, and counts.
 func (l Late) known(i *inode) bool {
 	if i.owner == nil || i.snap.of != i.owner {
-		l.Stats.Errors.Add(1)
 		return false
 	}
 	l.Stats.Stale.Add(1)

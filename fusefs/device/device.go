@@ -40,7 +40,9 @@ import (
 )
 
 const (
+	opForget         = 2  // FUSE_FORGET
 	opInterrupt      = 36 // FUSE_INTERRUPT
+	opBatchForget    = 42 // FUSE_BATCH_FORGET
 	notifyInvalEntry = 3  // FUSE_NOTIFY_INVAL_ENTRY
 	notifyResend     = 7  // FUSE_NOTIFY_RESEND
 
@@ -58,7 +60,9 @@ type Config struct {
 	// FS answers requests. Its methods are called concurrently.
 	FS fuse.RawFileSystem
 	// Late answers a request that FS has not answered within Deadline, from
-	// what is known already. It must not block.
+	// what is known already. It must not block. Where it knows nothing it
+	// says EAGAIN: the request then gets ten times the Deadline, for a slow
+	// read is better than none, and EIO in the end.
 	Late fuse.RawFileSystem
 	// Deadline is 1 s by default.
 	Deadline time.Duration
@@ -291,24 +295,28 @@ func (c *Conn) answer(s *fuse.ProtocolServer, req []byte, buf *buffer) {
 	if len(req) < inHeaderSize || opcode(req) == opInterrupt {
 		return
 	}
-	var reply []byte
-	if int(u32(req)) > len(req) {
-		reply = errorReply(buf.head[:0], unique(req), unix.ENAMETOOLONG)
-	} else {
-		// One contiguous buffer: head, then payload.
-		out := buf.tail
-		n, status := s.HandleRequest([][]byte{req}, [][]byte{out})
-		switch {
-		case !status.Ok():
-			reply = errorReply(buf.head[:0], unique(req), unix.Errno(status))
-		case n == 0:
-			c.served.Add(1)
-			return // FORGET and its like
-		default:
-			reply = out[:n]
-		}
-	}
+	reply := c.reply(s, req, buf)
 	c.served.Add(1)
+	if len(reply) > 0 { // none for FORGET and its like
+		c.write(req, reply, buf)
+	}
+}
+
+// reply has s answer a request.
+func (c *Conn) reply(s *fuse.ProtocolServer, req []byte, buf *buffer) []byte {
+	if int(u32(req)) > len(req) {
+		return errorReply(buf.head[:0], unique(req), unix.ENAMETOOLONG)
+	}
+	// One contiguous buffer: head, then payload.
+	n, status := s.HandleRequest([][]byte{req}, [][]byte{buf.tail})
+	if !status.Ok() {
+		return errorReply(buf.head[:0], unique(req), unix.Errno(status))
+	}
+	return buf.tail[:n]
+}
+
+// write writes what answers a request.
+func (c *Conn) write(req, reply []byte, buf *buffer) {
 	_, err := unix.Write(c.fd, reply)
 	switch err {
 	case nil, unix.ENOENT, unix.ENODEV:
@@ -317,6 +325,27 @@ func (c *Conn) answer(s *fuse.ProtocolServer, req []byte, buf *buffer) {
 	}
 	c.config.Log.Error("write to /dev/fuse; the request gets EIO", "opcode", opcode(req), "node", nodeID(req), "bytes", len(reply), "error", err)
 	_, _ = unix.Write(c.fd, errorReply(buf.head[:0], unique(req), unix.EIO))
+}
+
+// overdue answers the request in slot i, which has waited since then.
+func (c *Conn) overdue(i int, since int64, req []byte, buf *buffer) {
+	switch opcode(req) {
+	case opForget, opBatchForget, opInterrupt:
+		return // nobody waits for these
+	}
+	reply := c.reply(c.late, req, buf)
+	if len(reply) >= 16 && -int32(u32(reply[4:])) == int32(unix.EAGAIN) {
+		if clock()-since < 10*int64(c.config.Deadline) {
+			return
+		}
+		reply = errorReply(buf.head[:0], unique(req), unix.EIO)
+	}
+	if !c.slots.since[i].CompareAndSwap(since, 0) {
+		return
+	}
+	c.config.Overdue()
+	c.config.Log.Warn("a request is overdue; answered from what was known", "opcode", opcode(req), "node", nodeID(req))
+	c.write(req, reply, buf)
 }
 
 // watch answers what is overdue.
@@ -336,12 +365,10 @@ func (c *Conn) watch() {
 				continue
 			}
 			req := bytes.Clone(c.slots.slot(i)[:min(c.slots.length(i), slotSize)])
-			if !c.slots.since[i].CompareAndSwap(since, 0) || len(req) < inHeaderSize {
+			if len(req) < inHeaderSize || c.slots.since[i].Load() != since {
 				continue // answered in this moment
 			}
-			c.config.Overdue()
-			c.config.Log.Warn("a request is overdue; answered from what was known", "opcode", opcode(req), "node", nodeID(req))
-			c.answer(c.late, req, buf)
+			c.overdue(i, since, req, buf)
 		}
 	}
 }

@@ -315,7 +315,11 @@ func (r *readerTally) loop(stat, keep bool) {
 	}
 	var file *os.File
 	buf := make([]byte, 64<<10)
-	for ; ; time.Sleep(2 * time.Millisecond) {
+	pause := 20 * time.Millisecond
+	if soak {
+		pause = 2 * time.Millisecond
+	}
+	for ; ; time.Sleep(pause) {
 		start := time.Now()
 		text, err := []byte(nil), error(nil)
 		if file == nil {
