@@ -24,6 +24,7 @@ import (
 	"log"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -74,6 +75,14 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	log.SetFlags(0)
+	// Whoever started this may ignore signals (nohup, a shell's "&"); the
+	// children are not to inherit that. A handler that does nothing is the
+	// same for this process.
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	code, err := testMain(m)
 	if err != nil {
 		log.Fatal("test/node: ", err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,8 +124,18 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
-	// CMD without a handler ends by the signal, pid 1 or not.
+	// What the caller ignores CMD ignores, as with nohup.
+	signal.Ignore(unix.SIGHUP)
 	k := startKilled(t, []string{"--fs", tree}, "exec sleep 1000")
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	_ = k.cmd.Process.Signal(unix.SIGHUP)
+	_ = k.cmd.Process.Signal(unix.SIGUSR2)
+	_ = k.cmd.Wait()
+	if code := k.cmd.ProcessState.ExitCode(); code != 128+int(unix.SIGUSR2) {
+		t.Errorf("exit status %d after a SIGHUP that is ignored and SIGUSR2, want %d", code, 128+int(unix.SIGUSR2))
+	}
+	// CMD without a handler ends by the signal, pid 1 or not.
+	k = startKilled(t, []string{"--fs", tree}, "exec sleep 1000")
 	_ = k.cmd.Process.Signal(unix.SIGTERM)
 	_ = k.cmd.Wait()
 	if code := k.cmd.ProcessState.ExitCode(); code != 128+15 {
