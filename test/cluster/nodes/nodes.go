@@ -130,9 +130,10 @@ func (c *Cluster) cache() string { return filepath.Join(c.Root, ".cache", "clust
 
 func (c *Cluster) bin() string { return filepath.Join(c.Root, "bin", "k8s") }
 
-// kubelet: Guaranteed pods get CPUs of their own, all but the first.
+// kubelet: a Guaranteed pod can have a CPU of its own. Half a CPU is reserved,
+// which keeps a whole one from such pods, and leaves half for the requests of others.
 const kubelet = `cpuManagerPolicy: static
-reservedSystemCPUs: "0"
+systemReserved: {cpu: 500m}
 `
 
 // node is what both nodes have in common; see agent.Node.
