@@ -236,7 +236,7 @@ func (c *Conn) reader() {
 		}
 		c.gate.RLock()
 		c.slots.since[i].Store(clock())
-		c.answer(c.server, c.slots.slot(i)[:min(n, slotSize)], buf)
+		c.answer(c.server, c.slots.slot(i)[:min(n, slotSize)], buf.tail[:max(0, n-slotSize)], buf)
 		c.slots.clear(i)
 		c.gate.RUnlock()
 		c.slots.free <- i
@@ -290,12 +290,14 @@ func (c *Conn) read(iov ...[]byte) (int, error) {
 	}
 }
 
-// answer has s answer a request, and writes what it says.
-func (c *Conn) answer(s *fuse.ProtocolServer, req []byte, buf *buffer) {
+// answer has s answer a request, and writes what it says. rest is what had no
+// room in the slot, which matters for BATCH_FORGET only: that has no answer to
+// refuse it with, and inodes that nobody forgets stay for ever.
+func (c *Conn) answer(s *fuse.ProtocolServer, req, rest []byte, buf *buffer) {
 	if len(req) < inHeaderSize || opcode(req) == opInterrupt {
 		return
 	}
-	reply := c.reply(s, req, buf)
+	reply := c.reply(s, req, rest, buf)
 	c.served.Add(1)
 	if len(reply) > 0 { // none for FORGET and its like
 		c.write(req, reply, buf)
@@ -303,12 +305,12 @@ func (c *Conn) answer(s *fuse.ProtocolServer, req []byte, buf *buffer) {
 }
 
 // reply has s answer a request.
-func (c *Conn) reply(s *fuse.ProtocolServer, req []byte, buf *buffer) []byte {
-	if int(u32(req)) > len(req) {
+func (c *Conn) reply(s *fuse.ProtocolServer, req, rest []byte, buf *buffer) []byte {
+	if int(u32(req)) > len(req) && opcode(req) != opBatchForget {
 		return errorReply(buf.head[:0], unique(req), unix.ENAMETOOLONG)
 	}
 	// One contiguous buffer: head, then payload.
-	n, status := s.HandleRequest([][]byte{req}, [][]byte{buf.tail})
+	n, status := s.HandleRequest([][]byte{req, rest}, [][]byte{buf.tail})
 	if !status.Ok() {
 		return errorReply(buf.head[:0], unique(req), unix.Errno(status))
 	}
@@ -333,7 +335,7 @@ func (c *Conn) overdue(i int, since int64, req []byte, buf *buffer) {
 	case opForget, opBatchForget, opInterrupt:
 		return // nobody waits for these
 	}
-	reply := c.reply(c.late, req, buf)
+	reply := c.reply(c.late, req, nil, buf)
 	if len(reply) >= 16 && -int32(u32(reply[4:])) == int32(unix.EAGAIN) {
 		if clock()-since < 10*int64(c.config.Deadline) {
 			return

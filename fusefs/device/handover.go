@@ -60,7 +60,7 @@ func (c *Conn) Replay(s *os.File) (int, error) {
 	for i := range slotCount {
 		if l := other.length(i); l >= inHeaderSize {
 			n++
-			c.answer(c.server, bytes.Clone(other.slot(i)[:min(l, slotSize)]), buf)
+			c.answer(c.server, bytes.Clone(other.slot(i)[:min(l, slotSize)]), nil, buf)
 		}
 	}
 	return n, nil
