@@ -36,7 +36,7 @@ func TestCollectInodes(t *testing.T) {
 		t.Fatalf("%d inodes of 50 are left at once: a container that is about to start could not be", n)
 	}
 	for _, i := range fs.inodes {
-		i.used = 0
+		i.used = -time.Hour // a VM is younger than unclaimedAge
 	}
 	fs.collectInodes(s.Conn.Drop)
 	deadline := time.Now().Add(time.Minute)
@@ -63,7 +63,7 @@ func TestForgetSparesWhatIsUsed(t *testing.T) {
 	if fs.known(b) != c || c.gone.Load() {
 		t.Error("a container was forgotten right after it was asked for")
 	}
-	c.used.Store(0)
+	c.used.Store(-int64(time.Hour))
 	fs.forget(c, false)
 	if fs.known(b) != nil {
 		t.Error("a container that nobody asked for was not forgotten")
