@@ -30,6 +30,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -136,6 +137,7 @@ func testMain(m *testing.M) (code int, err error) {
 // startServer starts podproc-node and waits until its files can be read.
 func startServer(dir string) (*process, error) {
 	p := &process{cmd: exec.Command(podprocNode, "serve", "--mount", dir)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // should the tests be killed
 	out, err := p.start()
 	if err != nil {
 		return nil, err
