@@ -37,7 +37,6 @@ type node struct {
 	c    *cluster
 	cmd  *exec.Cmd
 	said chan string // lines of its output
-	log  []string
 	end  chan struct{}
 }
 
