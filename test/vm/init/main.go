@@ -96,6 +96,9 @@ func setUp() error {
 	if err := loadModules(); err != nil {
 		return err
 	}
+	if err := mount("fusectl", "/sys/fs/fuse/connections", "fusectl", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return err
+	}
 	if err := mountCgroups(); err != nil {
 		return err
 	}
