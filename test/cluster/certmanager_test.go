@@ -98,7 +98,7 @@ func (e *env) renewals(t *testing.T, bring *kubelet, first *corev1.Secret) (last
 		}
 		return err
 	})
-	const early = 12 * time.Second // after which a certificate is to be renewed
+	const early = 5 * time.Second // after which a certificate is to be renewed
 	e.setDuration(t, "podproc-webhook", time.Hour, time.Hour-early)
 	second := e.issued(t, "a certificate of the new CA is issued", func(s *corev1.Secret) bool {
 		return !bytes.Equal(s.Data[corev1.TLSCertKey], first.Data[corev1.TLSCertKey]) && bytes.Equal(s.Data["ca.crt"], ca)
