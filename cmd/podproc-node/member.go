@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path"
 	"slices"
 	"strings"
@@ -39,7 +40,18 @@ type member struct {
 
 	fs       *fusefs.FS
 	paths    map[uint8]string // of this version and of those before
+	server   atomic.Pointer[fusefs.Server]
 	released atomic.Bool
+}
+
+// stuckAfter is the age of a request that was answered neither well nor late
+// at which the process is given up.
+const stuckAfter = 15 * time.Second
+
+// alive tells whether this process answers requests.
+func (m *member) alive() bool {
+	s := m.server.Load()
+	return s == nil || s.Conn.Oldest() < stuckAfter
 }
 
 // share serves together with the other processes of the control directory.
@@ -50,7 +62,7 @@ func share(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	var err error
 	m.node, err = takeover.Open(takeover.Config{
-		Dir: o.ctl, Standby: o.standby || os.Getenv(steppedBack) != "", Version: version, Lasting: fusefs.Lasting, Log: log,
+		Dir: o.ctl, Standby: o.standby || os.Getenv(steppedBack) != "", Version: version, Alive: m.alive, Lasting: fusefs.Lasting, Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: say with --ctl where the processes of this node meet", err)
@@ -143,6 +155,7 @@ func (m *member) lead(ctx context.Context, server *fusefs.Server, peer *takeover
 	if err != nil {
 		return err
 	}
+	m.server.Store(server)
 	m.monitor.leads(l, cause, since)
 	m.monitor.setReady(nil)
 	m.log.Info("serving", "cause", cause, "mount", m.o.mount, "cgroups", m.fs.Mode(), "version", version)
@@ -161,6 +174,10 @@ func (m *member) lead(ctx context.Context, server *fusefs.Server, peer *takeover
 	stop()
 	switch outcome {
 	case takeover.SteppedBack:
+		// From here on a signal ends the process, but one that has come a
+		// moment ago may still be on its way to ctx.
+		signal.Reset(unix.SIGTERM, unix.SIGINT)
+		time.Sleep(5 * time.Millisecond)
 		if ctx.Err() == nil {
 			return again(true)
 		}

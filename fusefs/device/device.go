@@ -350,6 +350,18 @@ func (c *Conn) overdue(i int, since int64, req []byte, buf *buffer) {
 	c.write(req, reply, buf)
 }
 
+// Oldest is how long the request that has waited longest has waited. It stays
+// near the deadline unless this process can answer nothing any more.
+func (c *Conn) Oldest() time.Duration {
+	now, oldest := clock(), int64(0)
+	for i := range slotCount {
+		if since := c.slots.since[i].Load(); since != 0 {
+			oldest = max(oldest, now-since)
+		}
+	}
+	return time.Duration(oldest)
+}
+
 // watch answers what is overdue.
 func (c *Conn) watch() {
 	tick := time.NewTicker(c.config.Deadline / 10)

@@ -164,7 +164,11 @@ var ErrLeft = errors.New("left")
 func (p *Peer) Follow(ctx context.Context, state State) (Cause, *Peer, error) {
 	leave := context.AfterFunc(ctx, func() { _ = p.link.send(sayLeaving, nil) })
 	defer leave()
+	var alive time.Time // the last sign of life; zero: not in step yet
 	for {
+		if !alive.IsZero() && time.Since(alive) > 3*p.node.config.Silence {
+			return p.kill(ctx, state) // it sends its state, and does not answer
+		}
 		kind, body, files, err := p.link.receive(p.node.config.Silence)
 		for _, f := range files {
 			f.Close()
@@ -172,21 +176,26 @@ func (p *Peer) Follow(ctx context.Context, state State) (Cause, *Peer, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, errSilent):
-			return p.kill(ctx)
+			return p.kill(ctx, state)
 		case errors.Is(err, io.EOF):
 			close(p.gone)
 			return p.succeed(ctx, Died)
 		default:
 			p.node.config.Log.Warn("connection to the active process", "error", err)
-			return p.kill(ctx)
+			return p.kill(ctx, state)
 		}
 		switch kind {
+		case sayAlive:
+			if !alive.IsZero() {
+				alive = time.Now()
+			}
 		case sayRecords:
 			if err := eachRecord(body, func(r []byte) error { p.apply(state, r); return nil }); err != nil {
 				return "", nil, err
 			}
 		case saySynced:
 			close(p.synced)
+			alive = time.Now()
 			p.node.config.Log.Info("in step with the active process", "active", p.active)
 			if !p.node.config.Standby {
 				_ = p.link.send(sayTake, nil)
@@ -223,13 +232,29 @@ func (p *Peer) awaitEnd() {
 }
 
 // kill ends an active process that does not give signs of life any more.
-func (p *Peer) kill(ctx context.Context) (Cause, *Peer, error) {
+func (p *Peer) kill(ctx context.Context, state State) (Cause, *Peer, error) {
 	p.node.config.Log.Warn("the active process is silent: it is killed", "active", p.active)
 	if p.pidfd >= 0 {
 		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
 	}
-	go p.awaitEnd()
-	return p.succeed(ctx, Silent)
+	// What it has told readers to the last is in the socket.
+	for end := time.Now().Add(p.node.config.Silence / 4); ; {
+		kind, body, files, err := p.link.receive(time.Until(end))
+		for _, f := range files {
+			f.Close()
+		}
+		if kind == sayRecords {
+			_ = eachRecord(body, func(r []byte) error { p.apply(state, r); return nil })
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			close(p.gone)
+			return p.succeed(ctx, Silent)
+		case err != nil || !time.Now().Before(end):
+			go p.awaitEnd()
+			return p.succeed(ctx, Silent)
+		}
+	}
 }
 
 // succeed finds out who serves next.

@@ -114,7 +114,9 @@ func (l *Lead) beat() {
 			return
 		case <-tick.C:
 		}
-		l.each(func(m *member) { m.post([]byte{sayAlive}) })
+		if l.node.config.Alive() {
+			l.each(func(m *member) { m.post([]byte{sayAlive}) })
+		}
 	}
 }
 

@@ -46,9 +46,17 @@ func nodeMain() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	var dumb atomic.Bool
+	usr1 := make(chan os.Signal, 1)
+	signal.Notify(usr1, syscall.SIGUSR1)
+	go func() {
+		<-usr1
+		dumb.Store(true)
+	}()
 	const steppedBack = "TEST_STEPPED_BACK"
 	config := Config{
 		Dir: os.Getenv("TEST_DIR"), Version: "test", Patience: time.Second,
+		Alive:   func() bool { return !dumb.Load() },
 		Lasting: func(record []byte) bool { return !bytes.HasPrefix(record, []byte("bulk ")) },
 		Standby: os.Getenv("TEST_STANDBY") != "" || os.Getenv(steppedBack) != "",
 	}
@@ -116,6 +124,12 @@ func nodeMain() error {
 	fmt.Println("serving", cause, os.Getpid())
 	switch l.Run(ctx, grace, conn, func() any { return "released" }) {
 	case SteppedBack:
+		// A signal that has come must not get lost.
+		signal.Reset(syscall.SIGTERM)
+		time.Sleep(20 * time.Millisecond)
+		if ctx.Err() != nil {
+			return nil
+		}
 		return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), steppedBack+"=1"))
 	case Alone:
 		fmt.Println("alone", os.Getpid())

@@ -60,6 +60,9 @@ type Config struct {
 	// does not answer, is waited for before it is killed and a new connection
 	// is made; 0 is 10 s.
 	Patience time.Duration
+	// Alive tells whether this process, while it serves, does so; a process
+	// that does not is silent. It must not block. Default: always.
+	Alive func() bool
 	// Lasting tells which records are of use when all processes are gone, and
 	// the connection with them. They are kept in a file. Default: none.
 	Lasting func(record []byte) bool
@@ -102,6 +105,9 @@ func Open(config Config) (*Node, error) {
 		if *d == 0 {
 			*d = v
 		}
+	}
+	if config.Alive == nil {
+		config.Alive = func() bool { return true }
 	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)

@@ -330,6 +330,22 @@ func TestSilence(t *testing.T) {
 	r.done(2 * time.Second)
 }
 
+// TestNotAlive: a process that knows that it does not answer any more loses
+// its role.
+func TestNotAlive(t *testing.T) {
+	c := newCluster(t)
+	active := c.start(false, "serving first")
+	r := c.read()
+	standby := c.start(true, "synced")
+	r.more(20)
+	// It still sends records: these are no signs of life.
+	_ = active.cmd.Process.Signal(syscall.SIGUSR1)
+	standby.waitFor("serving silent")
+	<-active.end
+	r.more(20)
+	r.done(5 * time.Second)
+}
+
 // TestSleeper: a standby that was stopped, and resumed, does not take the
 // active one for dead.
 func TestSleeper(t *testing.T) {
