@@ -36,7 +36,7 @@ test: deps build ## Run every ring of tests, one after the other
 
 test-pure: lint ## Linters, and the tests beside the code
 	@go build ./... # with all CPUs, before -p 1 would build one by one
-	$(GO_TEST) -short $$(go list ./... | grep -v /test/) ./test/layers
+	$(GO_TEST) -short $$(go list ./... | grep -vE '/test/(node|bench|vm|deploy|cluster)')
 
 test-node: deps build ## This machine's kernel: real mounts, cgroups and consumers
 	$(GO_TEST) -timeout 20m ./test/node/... ./test/bench/...
