@@ -170,6 +170,10 @@ func (p *Peer) Follow(ctx context.Context, state State) (Cause, *Peer, error) {
 			return p.kill(ctx, state) // it sends its state, and does not answer
 		}
 		kind, body, files, err := p.link.receive(p.node.config.Silence)
+		if kind == sayYours && len(files) == 1 {
+			p.node.serving.file.Close()
+			p.node.serving.file, files = files[0], nil
+		}
 		for _, f := range files {
 			f.Close()
 		}
@@ -260,10 +264,10 @@ func (p *Peer) kill(ctx context.Context, state State) (Cause, *Peer, error) {
 // succeed finds out who serves next.
 func (p *Peer) succeed(ctx context.Context, cause Cause) (Cause, *Peer, error) {
 	n := p.node
-	// The lock falls free with the death of who held it, and has been taken
-	// if another one was faster. If it does not, who held it hangs in its
-	// death: to serve is more urgent.
-	for end := time.Now().Add(n.config.Silence / 2); time.Now().Before(end); time.Sleep(n.config.Beat / 50) {
+	// The lock falls free with the death of who held it. If it does not,
+	// another one was faster, or has got it from who went, and serves in a
+	// moment; or who held it hangs in its death. Then to serve is more urgent.
+	for end := time.Now().Add(3 * n.config.Silence); time.Now().Before(end); time.Sleep(n.config.Beat / 50) {
 		if n.serving.try(unix.LOCK_EX) {
 			return cause, nil, nil
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,6 +31,8 @@ type Lead struct {
 	releases chan *link   // clients that want the containers released
 	stop     chan struct{}
 	stopOnce sync.Once
+
+	hasLock atomic.Bool
 
 	mu      sync.Mutex
 	members map[*member]bool
@@ -103,6 +106,16 @@ func (l *Lead) lock() {
 		case <-time.After(l.node.config.Beat / 5):
 		}
 	}
+	l.hasLock.Store(true)
+}
+
+// locked is the lock of who serves, if this process has got it: a successor
+// gets it with the file, and nobody can come between.
+func (l *Lead) locked() []*os.File {
+	if !l.hasLock.Load() {
+		return nil
+	}
+	return []*os.File{l.node.serving.file}
 }
 
 func (l *Lead) beat() {
@@ -246,8 +259,10 @@ func (l *Lead) serve(m *member) {
 			}
 		case sayLeaving:
 			l.mu.Lock()
-			m.leaving = true
-			m.post([]byte{sayBye})
+			if !m.yours {
+				m.leaving = true
+				m.post([]byte{sayBye})
+			}
 			l.mu.Unlock()
 		}
 	}
@@ -360,10 +375,10 @@ func (l *Lead) handOver(m *member, conn Pauser) bool {
 	l.mu.Lock()
 	ok := !m.leaving && l.members[m]
 	if ok {
-		m.post([]byte{sayYours})
+		m.yours = true // no more of sayBye
 	}
 	l.mu.Unlock()
-	if ok && m.flush(l.node.config.Silence) {
+	if ok && m.flush(l.node.config.Silence) && m.link.send(sayYours, nil, l.locked()...) == nil {
 		l.node.config.Log.Info("handed over", "process", m.pid)
 		l.state.SetJournal(nil)
 		return true
@@ -385,7 +400,7 @@ type member struct {
 	gone chan struct{} // closed when it is
 
 	// guarded by Lead.mu
-	ready, leaving, failed bool
+	ready, leaving, failed, yours bool
 
 	mu    sync.Mutex // guards queue
 	queue [][]byte   // what the socket has no room for

@@ -302,6 +302,29 @@ func TestNewcomer(t *testing.T) {
 	r.done(2 * time.Second)
 }
 
+// TestNewcomerBesideStandby: of two that wait, the one that was asked to
+// serve does, and the other one joins it.
+func TestNewcomerBesideStandby(t *testing.T) {
+	c := newCluster(t)
+	active, standby := c.start(false, "serving first"), c.start(true, "synced")
+	r := c.read()
+	for range soak(10, 100) {
+		newer := c.start(false, "serving handover")
+		standby.waitFor("synced")
+		active.waitFor("synced")
+		r.more(20)
+		active.kill()
+		active = newer
+		// Nobody else may serve.
+		for len(standby.said) > 0 {
+			if line := <-standby.said; strings.HasPrefix(line, "serving") {
+				t.Fatalf("standby: %s", line)
+			}
+		}
+	}
+	r.done(2 * time.Second)
+}
+
 func TestStandbyDies(t *testing.T) {
 	c := newCluster(t)
 	c.start(false, "serving first")
