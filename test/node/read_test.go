@@ -318,9 +318,9 @@ func TestSizes(t *testing.T) {
 	if !slices.Equal(before, after) {
 		t.Errorf("sizes of %q were %d, and %d after AnonPages grew from %d to %d kB", files, before, after, small, large)
 	}
-	c.limitMemory(2048 * mb)
+	c.limitMemory(768 * mb)
 	c.limitCPU(100)
-	eventually(t, "the new limit shows", func() bool { return c.meminfo()["MemTotal"] == 2<<20 })
+	eventually(t, "the new limit shows", func() bool { return c.meminfo()["MemTotal"] == 768<<10 })
 	if got := sizes(); got[0] != before[0] {
 		t.Errorf("the size of meminfo was %d, and is %d with another limit", before[0], got[0])
 	}
