@@ -6,6 +6,7 @@ package fusefs
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/podproc/podproc/fusefs/device"
@@ -34,12 +35,18 @@ func (fs *FS) DeviceConfig() device.Config {
 
 // Mount makes a file system of fs, mounts it at the point and serves it. A
 // podproc mount that is there is detached first, dead or alive.
-func Mount(fs *FS, at mounts.Point) (*Server, error) {
+func Mount(fs *FS, at mounts.Point) (*Server, error) { return mount(fs, at, at.Mount) }
+
+// Replace is Mount beside a podproc mount whose server lives and goes on with
+// what it has mounted elsewhere.
+func Replace(fs *FS, at mounts.Point) (*Server, error) { return mount(fs, at, at.Replace) }
+
+func mount(fs *FS, at mounts.Point, attach func(*os.File) error) (*Server, error) {
 	dev, err := device.Open()
 	if err != nil {
 		return nil, err
 	}
-	if err := at.Mount(dev); err != nil {
+	if err := attach(dev); err != nil {
 		dev.Close()
 		return nil, err
 	}

@@ -108,7 +108,7 @@ func (m *member) follow(ctx context.Context, peer *takeover.Peer) error {
 	}
 	conn, err := device.Adopt(peer.Handover, m.fs.DeviceConfig())
 	if errors.Is(err, device.ErrMismatch) {
-		return fmt.Errorf("%w: run podproc-node release on this node, then start the new version", err)
+		return m.remount(ctx, peer)
 	}
 	if err != nil {
 		return err
@@ -131,6 +131,51 @@ func (m *member) follow(ctx context.Context, peer *takeover.Peer) error {
 	server := fusefs.Serve(m.fs, conn, m.at)
 	m.monitor.replayed.Add(uint64(peer.Replay(conn)))
 	return m.lead(ctx, server, peer, cause, peer.Since)
+}
+
+// remount replaces a connection that cannot be taken over by one of this
+// version's, in running containers too, while the process before still serves
+// the old one. Files that are open fail from then on until they are opened
+// again.
+func (m *member) remount(ctx context.Context, peer *takeover.Peer) error {
+	if m.o.standby || os.Getenv(steppedBack) != "" {
+		m.log.Warn("the connection was set up by another version: no standby for it until this version serves")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Second):
+			return again(false)
+		}
+	}
+	m.log.Info("the connection was set up by another version with other FUSE options: mounting afresh")
+	server, err := fusefs.Replace(m.fs, m.at)
+	if err != nil {
+		return err
+	}
+	m.repairNow()
+	// Owners of the old connection's inodes are of no use.
+	cause, next, err := peer.Follow(ctx, lasting{m.fs})
+	if next != nil {
+		next.Leave()
+	}
+	if err != nil {
+		m.log.Warn("the process before", "error", err)
+	}
+	peer.Leave()
+	if next != nil || err != nil {
+		cause = takeover.First
+	}
+	return m.lead(ctx, server, nil, cause, time.Now())
+}
+
+// lasting is a file system that takes over only what outlives a connection.
+type lasting struct{ *fusefs.FS }
+
+func (l lasting) Apply(record []byte) error {
+	if !fusefs.Lasting(record) {
+		return nil
+	}
+	return l.FS.Apply(record)
 }
 
 // create makes the file system. paths are the files of the process before.
@@ -242,19 +287,23 @@ func (m *member) tree() mounts.Tree {
 // those that were just starting.
 func (m *member) repair(ctx context.Context) {
 	for wait := time.Second; ctx.Err() == nil && !m.released.Load() && wait < time.Minute; wait *= 2 {
-		r, err := m.tree().Repair()
-		if err != nil && !m.released.Load() {
-			m.log.Error("running containers cannot be repaired", "error", err)
-		}
-		m.monitor.repaired.Add(uint64(r.Repaired))
-		m.monitor.unrepaired.Add(uint64(r.Failed))
-		if r != (mounts.Result{}) {
-			m.log.Info("repaired running containers", "repaired", r.Repaired, "detached", r.Detached, "failed", r.Failed)
-		}
+		m.repairNow()
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
 		}
+	}
+}
+
+func (m *member) repairNow() {
+	r, err := m.tree().Repair()
+	if err != nil && !m.released.Load() {
+		m.log.Error("running containers cannot be repaired", "error", err)
+	}
+	m.monitor.repaired.Add(uint64(r.Repaired))
+	m.monitor.unrepaired.Add(uint64(r.Failed))
+	if r != (mounts.Result{}) {
+		m.log.Info("repaired running containers", "repaired", r.Repaired, "detached", r.Detached, "failed", r.Failed)
 	}
 }
 

@@ -97,6 +97,55 @@ func (p Point) Mount(dev *os.File) error {
 	})
 }
 
+// Replace is Mount beside a server that lives: the new file system is seen
+// instead of the one that is there, which goes on wherever else it is mounted.
+// Before Linux 6.5 nothing of podproc's is there for a moment.
+func (p Point) Replace(dev *os.File) error {
+	source, err := p.source()
+	if err != nil {
+		return err
+	}
+	fs, err := superblock(dev, source)
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	return inside(p.Namespace, func(t *thread) error {
+		dir, err := resolve(p.Dir)
+		if err != nil {
+			return err
+		}
+		all, err := t.mounts()
+		if err != nil {
+			return err
+		}
+		at := stack(all, dir)
+		if len(at) == 0 || !at[len(at)-1].Ours() {
+			return fmt.Errorf("no podproc file system is mounted at %s", p.Dir)
+		}
+		old := at[len(at)-1]
+		to, err := t.open(old)
+		if err != nil {
+			return err
+		}
+		defer to.close()
+		err = to.attach(descriptor(fs), moveBeneath)
+		if err == nil {
+			return to.detach(old.ID)
+		}
+		if !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("attach file system beneath the one at %s: %w", p.Dir, err)
+		}
+		if err := to.detach(old.ID); err != nil {
+			return err
+		}
+		if err := to.attach(descriptor(fs), 0); err != nil {
+			return fmt.Errorf("attach file system at %s: %w", p.Dir, err)
+		}
+		return nil
+	})
+}
+
 // Unmount detaches the podproc mounts at the directory and leaves all else
 // there. Open files go on working while their server does.
 func (p Point) Unmount() error {

@@ -208,7 +208,7 @@ func (p *Peer) Follow(ctx context.Context, state State) (Cause, *Peer, error) {
 			go p.awaitEnd()
 			return HandedOver, nil, nil
 		case sayBye:
-			p.leave()
+			p.Leave()
 			return "", nil, ErrLeft
 		}
 	}
@@ -278,7 +278,7 @@ func (p *Peer) succeed(ctx context.Context, cause Cause) (Cause, *Peer, error) {
 		n.config.Log.Info("another process serves already", "active", next.active)
 		p.discard()
 		if ctx.Err() != nil {
-			next.leave()
+			next.Leave()
 			return "", nil, ErrLeft
 		}
 		return "", next, nil
@@ -286,8 +286,8 @@ func (p *Peer) succeed(ctx context.Context, cause Cause) (Cause, *Peer, error) {
 	return cause, nil, nil
 }
 
-// leave gives up the connection.
-func (p *Peer) leave() {
+// Leave gives up the connection, which the caller must not use.
+func (p *Peer) Leave() {
 	p.discard()
 	p.node.holder.release()
 }

@@ -79,36 +79,43 @@ func TestCleanTakeover(t *testing.T) {
 	m.tidy()
 }
 
-// nextVersion is a podproc-node that is newer: it has one file more. Where
-// there is no compiler it is among the binaries, or it is the same version.
+// nextVersion is a podproc-node that is newer: it has one file more.
 func nextVersion(t *testing.T) string {
 	t.Helper()
-	if path := filepath.Join(filepath.Dir(podprocNode), "podproc-node-next"); exists(path) {
+	const last = "served(\"sys/devices/system/cpu/online\")},\n"
+	return changed(t, "podproc-node-next", "fusefs/node.go", last, last+"\t{63, \"proc/version\", &procfile.File{Path: \"proc/version\"}},\n")
+}
+
+// changed is a podproc-node with a change in a source file. It is built now;
+// where there is no compiler it is among the binaries under that name, or it
+// is the same version.
+func changed(t *testing.T, name, file, from, to string) string {
+	t.Helper()
+	if path := filepath.Join(filepath.Dir(podprocNode), name); exists(path) {
 		return path
 	}
-	table, err := filepath.Abs("../../fusefs/node.go")
+	path, err := filepath.Abs("../../" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile(table)
+	source, err := os.ReadFile(path)
 	if _, lookErr := exec.LookPath("go"); err != nil || lookErr != nil {
 		t.Log("no compiler here: the newer version is the same one")
 		return podprocNode
 	}
-	dir := t.TempDir()
-	const last = "served(\"sys/devices/system/cpu/online\")},\n"
-	changed := strings.Replace(string(source), last, last+"\t{63, \"proc/version\", &procfile.File{Path: \"proc/version\"}},\n", 1)
-	if changed == string(source) {
-		t.Fatal("the table of files is not where it was")
+	text := strings.Replace(string(source), from, to, 1)
+	if text == string(source) {
+		t.Fatalf("%s has no %q", file, from)
 	}
-	write(t, makeFile(t, dir+"/node.go"), changed)
-	write(t, makeFile(t, dir+"/overlay.json"), fmt.Sprintf(`{"Replace": {%q: %q}}`, table, dir+"/node.go"))
-	build := exec.Command("go", "build", "-overlay", dir+"/overlay.json", "-ldflags", "-X main.version=v99.0.0", "-o", dir+"/podproc-node", "../../cmd/podproc-node")
+	dir := t.TempDir()
+	write(t, makeFile(t, dir+"/changed.go"), text)
+	write(t, makeFile(t, dir+"/overlay.json"), fmt.Sprintf(`{"Replace": {%q: %q}}`, path, dir+"/changed.go"))
+	build := exec.Command("go", "build", "-overlay", dir+"/overlay.json", "-ldflags", "-X main.version=v99.0.0", "-o", dir+"/"+name, "../../cmd/podproc-node")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the next version: %v: %s", err, out)
+		t.Fatalf("build another version: %v: %s", err, out)
 	}
-	return dir + "/podproc-node"
+	return dir + "/" + name
 }
 
 func makeFile(t *testing.T, path string) string {
@@ -119,6 +126,34 @@ func makeFile(t *testing.T, path string) string {
 	}
 	f.Close()
 	return path
+}
+
+// TestOtherOptions: a version with other FUSE options cannot go on with the
+// connection. It mounts afresh and repairs before the old one ends: whoever
+// opens a file notices nothing.
+func TestOtherOptions(t *testing.T) {
+	m := newTeam(t)
+	old := m.start("ready")
+	standby := m.start("joined", "--standby")
+	m.containAll()
+	m.more(10)
+	other := changed(t, "podproc-node-options", "fusefs/device/device.go", "maxWrite = 64 << 10", "maxWrite = 128 << 10")
+	newer := m.startBinary(other, "ready")
+	m.more(10)
+	for _, p := range []*podprocNodeProcess{old, standby} {
+		p.signal(unix.SIGTERM)
+		p.ended()
+	}
+	last := m.startBinary(other, "joined", "--standby")
+	newer.kill()
+	last.waitFor("ready")
+	m.more(10)
+	s := m.sum(nil)
+	t.Logf("other options: %d reads, %d failed, %d wrong, longest %s", s.Reads, s.Failed, s.Wrong, s.Longest.Round(time.Millisecond))
+	if held := int64(teamContainers * teamReaders / 2); s.Failed > held || s.Wrong > 0 {
+		t.Errorf("%d reads failed and %d were wrong, but only %d descriptors were held: %s", s.Failed, s.Wrong, held, s.Sample)
+	}
+	m.tidy()
 }
 
 // TestOneOfTwoDies: standby, active, hanging active, and both one after the
