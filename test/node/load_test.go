@@ -283,13 +283,12 @@ func (p *process) usage(t *testing.T) (fds, rss int) {
 // foreign or old, and the server does not grow.
 func TestLoad(t *testing.T) {
 	need(t, "nsenter", "mount")
-	const containers, readers = 8, 8
-	reads := 200_000
+	containers, readers, reads := 8, 8, 200_000
 	switch {
 	case soak:
 		reads = 2_000_000
-	case testing.Short():
-		reads = 16_000
+	case testing.Short(): // fits the VM
+		containers, readers, reads = 4, 4, 8_000
 	}
 	var all []*container
 	stop := make(chan struct{})

@@ -72,18 +72,21 @@ func TestTools(t *testing.T) {
 		{"stat -Lc %s FILE", func(s string) string { return strconv.Itoa(len(s)) + "\n" }},
 	}
 	for i, file := range files {
-		if testing.Short() && i%2 == 1 {
-			continue // in the VM processes take long to start
-		}
 		whole := c.read(file)
 		if !strings.HasSuffix(whole, "\n") {
 			t.Errorf("%s ends with %q", file, whole[max(0, len(whole)-20):])
 		}
-		for _, tool := range tools {
+		for j, tool := range tools {
+			if testing.Short() && (i+j)%3 != 0 {
+				continue // in the VM processes take long to start
+			}
 			command := strings.ReplaceAll(tool.command, "FILE", file)
 			got, want := c.sh(command), tool.want(whole)
-			exact := len(want) < 10 // a size
-			if exact && got != want || shape(got) != shape(want) {
+			size := len(want) < 10
+			if len(want) < len(whole) && !size { // the first line, whose numbers have grown
+				got, want = numbers.ReplaceAllString(got, "#"), numbers.ReplaceAllString(want, "#")
+			}
+			if size && got != want || shape(got) != shape(want) {
 				t.Errorf("%s:\n%s\nwant, but for the numbers:\n%s", command, got, want)
 			}
 		}
