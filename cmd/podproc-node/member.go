@@ -62,7 +62,7 @@ func share(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	var err error
 	m.node, err = takeover.Open(takeover.Config{
-		Dir: o.ctl, Standby: o.standby || os.Getenv(steppedBack) != "", Version: version, Alive: m.alive, Lasting: fusefs.Lasting, Log: log,
+		Dir: o.ctl, Standby: m.standby(), Version: version, Alive: m.alive, Lasting: fusefs.Lasting, Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: say with --ctl where the processes of this node meet", err)
@@ -98,7 +98,7 @@ func (m *member) first(ctx context.Context) error {
 		_ = server.Unmount()
 		return err
 	}
-	return m.lead(ctx, server, nil, takeover.First, time.Now())
+	return m.lead(ctx, server, takeover.First, time.Now())
 }
 
 // follow waits for the turn of this process.
@@ -107,10 +107,8 @@ func (m *member) follow(ctx context.Context, peer *takeover.Peer) error {
 		return err
 	}
 	conn, err := device.Adopt(peer.Handover, m.fs.DeviceConfig())
-	if errors.Is(err, device.ErrMismatch) {
-		return m.remount(ctx, peer)
-	}
-	if err != nil {
+	foreign := errors.Is(err, device.ErrMismatch)
+	if err != nil && !foreign {
 		return err
 	}
 	go func() {
@@ -128,54 +126,30 @@ func (m *member) follow(ctx context.Context, peer *takeover.Peer) error {
 		// What is known is of a process that has been left behind.
 		return again(false)
 	}
-	server := fusefs.Serve(m.fs, conn, m.at)
+	server, since := fusefs.Serve(m.fs, conn, m.at), peer.Since
 	m.monitor.replayed.Add(uint64(peer.Replay(conn)))
-	return m.lead(ctx, server, peer, cause, peer.Since)
+	if foreign {
+		if server, err = m.remount(); err != nil {
+			return err
+		}
+		since = time.Now()
+	}
+	return m.lead(ctx, server, cause, since)
 }
 
-// remount replaces a connection that cannot be taken over by one of this
-// version's, in running containers too, while the process before still serves
-// the old one. Files that are open fail from then on until they are opened
-// again.
-func (m *member) remount(ctx context.Context, peer *takeover.Peer) error {
-	if m.o.standby || os.Getenv(steppedBack) != "" {
-		m.log.Warn("the connection was set up by another version: no standby for it until this version serves")
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(5 * time.Second):
-			return again(false)
-		}
-	}
-	m.log.Info("the connection was set up by another version with other FUSE options: mounting afresh")
+func (m *member) standby() bool { return m.o.standby || os.Getenv(steppedBack) != "" }
+
+// remount replaces a connection that cannot be handed over by one of this
+// version's, in running containers too. This process serves the old one for
+// as long as somebody has a file of it open.
+func (m *member) remount() (*fusefs.Server, error) {
+	m.log.Info("another version has mounted with other FUSE options: mounting afresh")
 	server, err := fusefs.Replace(m.fs, m.at)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.repairNow()
-	// Owners of the old connection's inodes are of no use.
-	cause, next, err := peer.Follow(ctx, lasting{m.fs})
-	if next != nil {
-		next.Leave()
-	}
-	if err != nil {
-		m.log.Warn("the process before", "error", err)
-	}
-	peer.Leave()
-	if next != nil || err != nil {
-		cause = takeover.First
-	}
-	return m.lead(ctx, server, nil, cause, time.Now())
-}
-
-// lasting is a file system that takes over only what outlives a connection.
-type lasting struct{ *fusefs.FS }
-
-func (l lasting) Apply(record []byte) error {
-	if !fusefs.Lasting(record) {
-		return nil
-	}
-	return l.FS.Apply(record)
+	return server, nil
 }
 
 // create makes the file system. paths are the files of the process before.
@@ -195,7 +169,7 @@ func (m *member) create(paths map[uint8]string) (err error) {
 }
 
 // lead serves until somebody else does, or the last one is to end.
-func (m *member) lead(ctx context.Context, server *fusefs.Server, peer *takeover.Peer, cause takeover.Cause, since time.Time) error {
+func (m *member) lead(ctx context.Context, server *fusefs.Server, cause takeover.Cause, since time.Time) error {
 	l, err := m.node.Lead(takeover.Connection{Handover: server.Conn.Handover(), Paths: m.paths, Since: since}, m.fs)
 	if err != nil {
 		return err
@@ -228,7 +202,7 @@ func (m *member) lead(ctx context.Context, server *fusefs.Server, peer *takeover
 		}
 	case takeover.Alone:
 		if !m.released.Load() {
-			m.release()
+			m.suspend()
 		}
 		_ = server.Unmount()
 	}
@@ -307,6 +281,21 @@ func (m *member) repairNow() {
 	}
 }
 
+// suspend gives running containers the kernel's files, until somebody serves
+// again: in an update of a node without a standby, say.
+func (m *member) suspend() {
+	m.released.Store(true)
+	r, err := m.tree().Suspend()
+	if err != nil {
+		m.log.Error("running containers do not get the kernel's files", "error", err)
+	}
+	m.log.Info("nobody serves from here on: running containers see the kernel's files", "mounts", r.Detached, "failed", r.Failed)
+	time.Sleep(lastReads)
+}
+
+// lastReads is for readers that have opened a file a moment ago.
+const lastReads = 200 * time.Millisecond
+
 // released is what the command release is told.
 type released struct {
 	mounts.Result
@@ -322,7 +311,6 @@ func (m *member) release() any {
 		m.log.Error("release", "error", err)
 		return released{r, err.Error()}
 	}
-	// Readers that have opened a file a moment ago still want to read it.
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(lastReads)
 	return released{Result: r}
 }

@@ -33,7 +33,7 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f.SetOutput(stderr)
 	o.where(f)
 	f.BoolVar(&o.standby, "standby", false, "serve only when the process that serves is gone (with --ctl)")
-	f.DurationVar(&o.grace, "grace", 25*time.Second, "how long the last process of --ctl waits for another one, when it is to end, before it gives the containers the kernel's files back; less than terminationGracePeriodSeconds")
+	f.DurationVar(&o.grace, "grace", 25*time.Second, "how long the last process of --ctl waits for another one, when it is to end, before it gives the containers the kernel's files; less than terminationGracePeriodSeconds")
 	f.StringVar(&o.sys, "sys", "/sys", "`DIR` where sysfs is")
 	f.StringVar(&o.cgroup, "cgroup", "/sys/fs/cgroup", "`DIR` where the node's cgroup hierarchies are mounted (in a pod: /proc/1/root/sys/fs/cgroup)")
 	f.BoolVar(&o.ownCgroupNamespace, "own-cgroup-namespace", false, "take the own cgroup namespace for the node's, where that cannot be told")

@@ -10,7 +10,8 @@ import (
 )
 
 // ErrMismatch says that a connection was set up with other options than this
-// program would use: it cannot be taken over, only be mounted afresh.
+// program would use. It can be served as it is, until all that is mounted of it
+// has been replaced, but not be handed over again.
 var ErrMismatch = errors.New("the connection was set up by a program with other FUSE options")
 
 // Handover is what a process needs to serve a connection that another one
@@ -28,8 +29,8 @@ func (c *Conn) Handover() Handover {
 
 // Adopt prepares to serve a connection of another process; h.Dev is the new
 // Conn's from then on, h.Slots the caller's to give to Replay. It touches
-// neither the connection nor the other process. ErrMismatch means that it
-// cannot be.
+// neither the connection nor the other process. There is a Conn with
+// ErrMismatch, too.
 func Adopt(h Handover, config Config) (*Conn, error) {
 	c, err := newConn(h.Dev, config)
 	if err != nil {
@@ -40,7 +41,7 @@ func Adopt(h Handover, config Config) (*Conn, error) {
 		return nil, err
 	}
 	if !bytes.Equal(c.initReply, h.InitReply) {
-		return nil, ErrMismatch
+		return c, ErrMismatch
 	}
 	return c, nil
 }
