@@ -24,6 +24,7 @@ type cluster struct {
 	t          *testing.T
 	dir, mount string
 	grace      string
+	patience   string
 	nodes      []*node
 }
 
@@ -37,7 +38,7 @@ type node struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: filepath.Join(t.TempDir(), "ctl"), mount: filepath.Join(t.TempDir(), "fs"), grace: "1m"}
+	c := &cluster{t: t, dir: filepath.Join(t.TempDir(), "ctl"), mount: filepath.Join(t.TempDir(), "fs"), grace: "1m", patience: "1m"}
 	t.Cleanup(func() {
 		for _, n := range c.nodes {
 			_ = n.cmd.Process.Kill()
@@ -54,7 +55,7 @@ func newCluster(t *testing.T) *cluster {
 func (c *cluster) start(standby bool, say string) *node {
 	c.t.Helper()
 	n := &node{c: c, cmd: exec.Command("/proc/self/exe", "test-node"), said: make(chan string, 100), end: make(chan struct{})}
-	n.cmd.Env = append(os.Environ(), "TEST_DIR="+c.dir, "TEST_MOUNT="+c.mount, "TEST_GRACE="+c.grace)
+	n.cmd.Env = append(os.Environ(), "TEST_DIR="+c.dir, "TEST_MOUNT="+c.mount, "TEST_GRACE="+c.grace, "TEST_PATIENCE="+c.patience)
 	if standby {
 		n.cmd.Env = append(n.cmd.Env, "TEST_STANDBY=1")
 	}

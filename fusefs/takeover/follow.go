@@ -41,7 +41,8 @@ func (p *Peer) Synced() <-chan struct{} { return p.synced }
 func (n *Node) Join(ctx context.Context) (*Peer, error) {
 	since := time.Now()
 	for ctx.Err() == nil {
-		p, err := n.dial()
+		// There is nothing better to do than to wait for a slow one.
+		p, err := n.dial(n.config.Patience)
 		if err == nil {
 			return p, nil
 		}
@@ -66,9 +67,9 @@ func (n *Node) Join(ctx context.Context) (*Peer, error) {
 	return nil, ctx.Err()
 }
 
-// dial joins who serves, if somebody does. It may have taken the lock of the
+// dial joins who serves, if somebody does, and answers in time. It may have taken the lock of the
 // connection with an error, too.
-func (n *Node) dial() (*Peer, error) {
+func (n *Node) dial(within time.Duration) (*Peer, error) {
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Net: "unixpacket", Name: n.socket("sock")})
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (n *Node) dial() (*Peer, error) {
 	var version string
 	err = p.link.send(sayHello, hello{Version: n.config.Version})
 	if err == nil {
-		version, p.Connection, err = p.link.welcomed(n.config.Silence)
+		version, p.Connection, err = p.link.welcomed(within)
 	}
 	if err != nil {
 		p.close()
@@ -271,7 +272,7 @@ func (p *Peer) succeed(ctx context.Context, cause Cause) (Cause, *Peer, error) {
 		if n.serving.try(unix.LOCK_EX) {
 			return cause, nil, nil
 		}
-		next, err := n.dial()
+		next, err := n.dial(n.config.Silence)
 		if err != nil {
 			continue
 		}

@@ -44,6 +44,10 @@ func nodeMain() error {
 	if err != nil {
 		return err
 	}
+	patience, err := time.ParseDuration(os.Getenv("TEST_PATIENCE"))
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	var dumb atomic.Bool
@@ -55,7 +59,7 @@ func nodeMain() error {
 	}()
 	const steppedBack = "TEST_STEPPED_BACK"
 	config := Config{
-		Dir: os.Getenv("TEST_DIR"), Version: "test", Patience: time.Second,
+		Dir: os.Getenv("TEST_DIR"), Version: "test", Patience: patience,
 		Alive:   func() bool { return !dumb.Load() },
 		Lasting: func(record []byte) bool { return !bytes.HasPrefix(record, []byte("bulk ")) },
 		Standby: os.Getenv("TEST_STANDBY") != "" || os.Getenv(steppedBack) != "",

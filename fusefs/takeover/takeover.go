@@ -58,7 +58,7 @@ type Config struct {
 	Silence time.Duration // after which the active one is given up; 0 is 1 s
 	// Patience is how long a process that holds the connection alone, and
 	// does not answer, is waited for before it is killed and a new connection
-	// is made; 0 is 10 s.
+	// is made; 0 is 20 s.
 	Patience time.Duration
 	// Alive tells whether this process, while it serves, does so; a process
 	// that does not is silent. It must not block. Default: always.
@@ -101,7 +101,7 @@ type Node struct {
 
 // Open prepares to take part.
 func Open(config Config) (*Node, error) {
-	for d, v := range map[*time.Duration]time.Duration{&config.Beat: 100 * time.Millisecond, &config.Silence: time.Second, &config.Patience: 10 * time.Second} {
+	for d, v := range map[*time.Duration]time.Duration{&config.Beat: 100 * time.Millisecond, &config.Silence: time.Second, &config.Patience: 20 * time.Second} {
 		if *d == 0 {
 			*d = v
 		}

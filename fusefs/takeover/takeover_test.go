@@ -251,6 +251,7 @@ func TestAllKilled(t *testing.T) {
 // TestHangsAlone: nobody but a process that hangs holds the connection.
 func TestHangsAlone(t *testing.T) {
 	c := newCluster(t)
+	c.patience = "1s"
 	active := c.start(false, "serving first")
 	active.hang()
 	c.start(false, "serving first")
