@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -381,6 +380,5 @@ func (c *container) reader(in *container, path string, number int, how, reads, p
 	args := []string{"nice", self, path, strconv.Itoa(number), how, reads, filepath.Join(scratch, "timeline-"+agent), pause}
 	cmd := exec.Command("sh", "-c", script+strings.Join(args, " "))
 	cmd.Env = append(os.Environ(), "PODPROC_HELPER=load", "GOMAXPROCS=1", "GOGC=400")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
