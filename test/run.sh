@@ -9,11 +9,11 @@ cd "$(dirname "$0")/.."
 
 show() {
 	local outside inside
-	outside=$(bash -c "$1" | cut -c1-78)
-	inside=$(bin/podproc run --memory 256Mi --cpus 1 -- bash -c "$1" | cut -c1-78)
+	outside=$(bash -c "$1" | cut -c1-80)
+	inside=$(bin/podproc run --memory 256Mi --cpus 1 -- bash -c "$1" | cut -c1-80)
 	printf '\n$ %s\n' "$1"
 	paste -d'\t' <(echo "$outside") <(echo "$inside") |
-		awk -F'\t' 'BEGIN { printf "%-80s| %s\n", "  on this machine", "  in the container" } { printf "%-80s| %s\n", $1, $2 }'
+		awk -F'\t' 'BEGIN { printf "%-81s| %s\n", "  on this machine", "  in the container" } { printf "%-81s| %s\n", $1, $2 }'
 }
 
 show 'free -m'
