@@ -42,7 +42,7 @@ func (n *Node) Join(ctx context.Context) (*Peer, error) {
 	since := time.Now()
 	for ctx.Err() == nil {
 		// There is nothing better to do than to wait for a slow one.
-		p, err := n.dial(n.config.Patience)
+		p, err := n.dial(ctx, n.config.Patience)
 		if err == nil {
 			return p, nil
 		}
@@ -69,7 +69,7 @@ func (n *Node) Join(ctx context.Context) (*Peer, error) {
 
 // dial joins who serves, if somebody does, and answers in time. It may have taken the lock of the
 // connection with an error, too.
-func (n *Node) dial(within time.Duration) (*Peer, error) {
+func (n *Node) dial(ctx context.Context, within time.Duration) (*Peer, error) {
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Net: "unixpacket", Name: n.socket("sock")})
 	if err != nil {
 		return nil, err
@@ -82,10 +82,15 @@ func (n *Node) dial(within time.Duration) (*Peer, error) {
 		p.close()
 		return nil, errors.New("a connection is being made")
 	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	var version string
 	err = p.link.send(sayHello, hello{Version: n.config.Version})
 	if err == nil {
 		version, p.Connection, err = p.link.welcomed(within)
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+		p.discard()
 	}
 	if err != nil {
 		p.close()
@@ -272,7 +277,7 @@ func (p *Peer) succeed(ctx context.Context, cause Cause) (Cause, *Peer, error) {
 		if n.serving.try(unix.LOCK_EX) {
 			return cause, nil, nil
 		}
-		next, err := n.dial(n.config.Silence)
+		next, err := n.dial(context.Background(), n.config.Silence)
 		if err != nil {
 			continue
 		}
