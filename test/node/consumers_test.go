@@ -78,7 +78,7 @@ var consumers = []consumer{
 		memory: re(`(\d+) K total memory`), unit: kib, showsMem: own,
 		load: "vmstat 1 2", usage: re(`(?m)^ *(?:\d+ +){14}(\d+) +\d+ *(?:\d+ *)?$`), idle: true, interval: time.Second,
 	}, {
-		name: "`ps`", needs: []string{"ps"}, command: "ps -o etimes= -p $$ | awk '$1 > 120 { exit 1 }'",
+		name: "`ps`", needs: []string{"ps"}, command: "sleep 0.1; ps -o etimes= -p $$ | awk '$1 > 120 { exit 1 }'", // ps wraps around for a process as young as itself
 		note: "%MEM of the container's memory; elapsed and start times are right, as uptime and btime are the machine's",
 	}, {
 		name: "`uptime`, `w`", needs: []string{"uptime"}, command: "uptime",
