@@ -30,7 +30,7 @@ const (
 	step        = 4 // kB
 )
 
-func base(c int) int { return (64 + 8*c) << 10 } // kB; generations take 4 MiB
+func base(c int) int { return (256 + 8*c) << 10 } // kB: room for the readers themselves; generations take 4 MiB
 
 // timeline is that page. begin and end are the times in ns, by CLOCK_MONOTONIC,
 // between which the kernel got the limit of each generation.
