@@ -62,7 +62,7 @@ func share(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	var err error
 	m.node, err = takeover.Open(takeover.Config{
-		Dir: o.ctl, Standby: m.standby(), Version: version, Alive: m.alive, Lasting: fusefs.Lasting, Log: log,
+		Dir: o.ctl, Standby: m.standby(), Version: version, Silence: o.silence, Alive: m.alive, Lasting: fusefs.Lasting, Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: say with --ctl where the processes of this node meet", err)
@@ -87,6 +87,7 @@ func (m *member) first(ctx context.Context) error {
 	if err := m.node.Restore(m.fs); err != nil {
 		m.log.Warn("counters start anew", "error", err)
 	}
+	m.node.Keep(m.fs)
 	if err := m.at.Kernel(m.files()); err != nil {
 		return err
 	}
@@ -126,6 +127,7 @@ func (m *member) follow(ctx context.Context, peer *takeover.Peer) error {
 		// What is known is of a process that has been left behind.
 		return again(false)
 	}
+	m.node.Keep(m.fs)
 	server, since := fusefs.Serve(m.fs, conn, m.at), peer.Since
 	m.monitor.replayed.Add(uint64(peer.Replay(conn)))
 	if foreign {

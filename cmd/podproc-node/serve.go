@@ -20,7 +20,7 @@ type options struct {
 	mount, namespace   string
 	ctl                string
 	standby            bool
-	grace              time.Duration
+	grace, silence     time.Duration
 	proc, sys, cgroup  string
 	ownCgroupNamespace bool
 	freshness          time.Duration
@@ -33,6 +33,7 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f.SetOutput(stderr)
 	o.where(f)
 	f.BoolVar(&o.standby, "standby", false, "serve only when the process that serves is gone (with --ctl)")
+	f.DurationVar(&o.silence, "silence", time.Second, "how long the process that serves may give no sign of life before another one of --ctl kills it and serves")
 	f.DurationVar(&o.grace, "grace", 25*time.Second, "how long the last process of --ctl waits for another one, when it is to end, before it gives the containers the kernel's files; less than terminationGracePeriodSeconds")
 	f.StringVar(&o.sys, "sys", "/sys", "`DIR` where sysfs is")
 	f.StringVar(&o.cgroup, "cgroup", "/sys/fs/cgroup", "`DIR` where the node's cgroup hierarchies are mounted (in a pod: /proc/1/root/sys/fs/cgroup)")

@@ -5,27 +5,32 @@ package takeover
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 )
 
-// The state file: this line, then records, the newest last. It is on a tmpfs,
+// A state file is this line, then records, the newest last. It is on a tmpfs,
 // or not far from the page cache: what was written to it outlives the process,
 // whatever the process dies of.
+//
+// A file is begun anew now and then, as state.1, state.2 and so on. Those
+// before it are removed when it has all of the state: until then the newest
+// records may be in any of them.
 const stateHeader = "podproc state 1\n"
 
-const (
-	stateName = "state"
-	stateNew  = "state.new" // while it is being written anew
+const statePrefix = "state."
 
-	// It is written anew when more than this has been added, and so much
-	// that it is worth while.
-	addedMost = 1 << 20
-)
+// addedMost is how much is added to a file before another one is begun, or
+// more where the state itself is long.
+const addedMost = 1 << 20
 
 // stateFile is the state file of the process that serves.
 type stateFile struct {
@@ -34,7 +39,10 @@ type stateFile struct {
 
 	mu      sync.Mutex // guards what follows
 	file    *os.File   // what is appended to; nil if it cannot be
-	written int        // length when it was written anew
+	number  int        // of the file
+	size    int        // of the file
+	whole   bool       // it has all of the state
+	written int        // its length then
 	added   int        // bytes since
 	buf     []byte
 }
@@ -51,62 +59,151 @@ func (s *stateFile) add(record []byte) {
 	}
 	s.buf = appendRecord(s.buf[:0], record)
 	if _, err := s.file.Write(s.buf); err != nil {
-		s.file.Close() // until it is written anew
+		s.file.Close() // until the next one is begun
 		s.file = nil
 	}
+	s.size += len(s.buf)
 	s.added += len(s.buf)
 }
 
-// rewrite writes the file anew, with the state as it is: records come to the
-// new file from the start on, so that none is in neither.
-func (s *stateFile) rewrite(state State) error {
+// position is how far the state files go.
+type position struct{ number, size int }
+
+func (s *stateFile) position() position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return position{s.number, s.size}
+}
+
+func (p position) encode(dst []byte) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(dst, uint64(p.number)), uint64(p.size))
+}
+
+func decodePosition(body []byte) (p position, ok bool) {
+	number, k := binary.Uvarint(body)
+	if k <= 0 {
+		return p, false
+	}
+	size, l := binary.Uvarint(body[k:])
+	return position{int(number), int(size)}, l > 0
+}
+
+// begin begins another file.
+func (s *stateFile) begin() error {
 	if s.keep == nil {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(s.dir, stateNew), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	numbers, err := stateFiles(s.dir)
+	if err != nil {
+		return fmt.Errorf("begin state file: %w", err)
+	}
+	number := 1
+	if len(numbers) > 0 {
+		number = numbers[len(numbers)-1] + 1
+	}
+	f, err := os.OpenFile(statePath(s.dir, number), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err == nil {
 		_, err = f.WriteString(stateHeader)
 	}
 	if err != nil {
-		return fmt.Errorf("write state: %w", err)
+		return fmt.Errorf("begin state file: %w", err)
 	}
 	s.mu.Lock()
 	old := s.file
-	s.file, s.added = f, 0
+	s.file, s.number, s.size, s.whole, s.added = f, number, len(stateHeader), false, 0
 	s.mu.Unlock()
 	if old != nil {
 		old.Close()
 	}
-	state.Records(s.add)
-	s.mu.Lock()
-	s.written, s.added = s.added, 0
-	s.mu.Unlock()
-	if err := os.Rename(filepath.Join(s.dir, stateNew), filepath.Join(s.dir, stateName)); err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
 	return nil
 }
 
-// stale tells whether it is worth while to write the file anew.
-func (s *stateFile) stale() bool {
+// complete writes the whole state to the file, and removes those before it.
+func (s *stateFile) complete(state State) error {
+	if s.keep == nil {
+		return nil
+	}
+	state.Records(s.add)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.file == nil || s.added > addedMost+2*s.written
-}
-
-// Restore applies what the last process that served has left: for one that
-// finds nobody alive. Files that are missing, or that another version has
-// written in a form of its own, are no error.
-func (n *Node) Restore(state State) error {
-	for _, name := range []string{stateName, stateNew} {
-		if err := restore(filepath.Join(n.config.Dir, name), state); err != nil {
-			return fmt.Errorf("restore state: %w", err)
+	s.whole = s.file != nil
+	s.written, s.added = s.added, 0
+	whole, number := s.whole, s.number
+	s.mu.Unlock()
+	if !whole {
+		return errors.New("write state file: no room")
+	}
+	numbers, err := stateFiles(s.dir)
+	if err != nil {
+		return fmt.Errorf("remove old state files: %w", err)
+	}
+	for _, n := range numbers {
+		if n < number {
+			_ = os.Remove(statePath(s.dir, n))
 		}
 	}
 	return nil
 }
 
-func restore(path string, state State) error {
+// due tells whether it is time to begin another file, and to complete it.
+func (s *stateFile) due() (begin, complete bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begin = s.file == nil || s.added > addedMost+2*s.written
+	return begin, begin || !s.whole
+}
+
+func statePath(dir string, number int) string {
+	return filepath.Join(dir, statePrefix+strconv.Itoa(number))
+}
+
+// stateFiles are the numbers of the files in dir, the oldest first.
+func stateFiles(dir string) (numbers []int, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if n, ok := strings.CutPrefix(e.Name(), statePrefix); ok {
+			if n, err := strconv.Atoi(n); err == nil {
+				numbers = append(numbers, n)
+			}
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, err
+}
+
+// Restore applies what those who have served before have left: for a process
+// that finds nobody alive. What another version has written in a form of its
+// own is no error.
+func (n *Node) Restore(state State) error { return n.restore(position{}, state) }
+
+// restore applies what comes after a position.
+func (n *Node) restore(after position, state State) error {
+	numbers, err := stateFiles(n.config.Dir)
+	for _, number := range numbers {
+		from := 0
+		switch {
+		case number < after.number:
+			continue
+		case number == after.number:
+			from = after.size
+		}
+		err = errors.Join(err, restore(statePath(n.config.Dir, number), from, state))
+	}
+	if err != nil {
+		return fmt.Errorf("restore state: %w", err)
+	}
+	return nil
+}
+
+// Keep begins to keep the lasting records of state. It is called before this
+// process serves: what no reader has seen need not be kept.
+func (n *Node) Keep(state State) {
+	if err := n.file.begin(); err != nil {
+		n.config.Log.Warn("state would be lost with all processes", "error", err)
+	}
+	state.SetJournal(n.file.add)
+}
+
+func restore(path string, from int, state State) error {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -114,11 +211,11 @@ func restore(path string, state State) error {
 	if err != nil {
 		return err
 	}
-	body, ok := bytes.CutPrefix(text, []byte(stateHeader))
-	if !ok {
+	if !bytes.HasPrefix(text, []byte(stateHeader)) {
 		return nil
 	}
-	err = eachRecord(body, state.Apply)
+	from = max(from, len(stateHeader))
+	err = eachRecord(text[min(from, len(text)):], state.Apply)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil // its writer died at it
 	}

@@ -30,6 +30,7 @@ type Peer struct {
 	pidfd  int    // of the active one
 	gone   chan struct{}
 	synced chan struct{}
+	seen   position // in the state file
 }
 
 // Synced is closed when all of the active one's state is known.
@@ -175,7 +176,11 @@ func (p *Peer) Follow(ctx context.Context, state State) (Cause, *Peer, error) {
 		if !alive.IsZero() && time.Since(alive) > 3*p.node.config.Silence {
 			return p.kill(ctx, state) // it sends its state, and does not answer
 		}
-		kind, body, files, err := p.link.receive(p.node.config.Silence)
+		within := p.node.config.Silence
+		if alive.IsZero() {
+			within *= 5 // it has just spoken, and what it has not told is lost
+		}
+		kind, body, files, err := p.link.receive(within)
 		if kind == sayYours && len(files) == 1 {
 			p.node.serving.file.Close()
 			p.node.serving.file, files = files[0], nil
@@ -189,15 +194,19 @@ func (p *Peer) Follow(ctx context.Context, state State) (Cause, *Peer, error) {
 			return p.kill(ctx, state)
 		case errors.Is(err, io.EOF):
 			close(p.gone)
-			return p.succeed(ctx, Died)
+			return p.succeed(ctx, state, Died)
 		default:
 			p.node.config.Log.Warn("connection to the active process", "error", err)
 			return p.kill(ctx, state)
 		}
 		switch kind {
 		case sayAlive:
-			if !alive.IsZero() {
-				alive = time.Now()
+			if alive.IsZero() {
+				break // not all that there was before has come
+			}
+			alive = time.Now()
+			if seen, ok := decodePosition(body); ok {
+				p.seen = seen
 			}
 		case sayRecords:
 			if err := eachRecord(body, func(r []byte) error { p.apply(state, r); return nil }); err != nil {
@@ -259,22 +268,23 @@ func (p *Peer) kill(ctx context.Context, state State) (Cause, *Peer, error) {
 		switch {
 		case errors.Is(err, io.EOF):
 			close(p.gone)
-			return p.succeed(ctx, Silent)
+			return p.succeed(ctx, state, Silent)
 		case err != nil || !time.Now().Before(end):
 			go p.awaitEnd()
-			return p.succeed(ctx, Silent)
+			return p.succeed(ctx, state, Silent)
 		}
 	}
 }
 
 // succeed finds out who serves next.
-func (p *Peer) succeed(ctx context.Context, cause Cause) (Cause, *Peer, error) {
+func (p *Peer) succeed(ctx context.Context, state State, cause Cause) (Cause, *Peer, error) {
 	n := p.node
 	// The lock falls free with the death of who held it. If it does not,
 	// another one was faster, or has got it from who went, and serves in a
 	// moment; or who held it hangs in its death. Then to serve is more urgent.
 	for end := time.Now().Add(3 * n.config.Silence); time.Now().Before(end); time.Sleep(n.config.Beat / 50) {
 		if n.serving.try(unix.LOCK_EX) {
+			p.catchUp(state)
 			return cause, nil, nil
 		}
 		next, err := n.dial(context.Background(), n.config.Silence)
@@ -289,7 +299,16 @@ func (p *Peer) succeed(ctx context.Context, cause Cause) (Cause, *Peer, error) {
 		}
 		return "", next, nil
 	}
+	p.catchUp(state)
 	return cause, nil, nil
+}
+
+// catchUp takes from the state file what the process that is gone has told
+// readers, and its socket had no room for any more.
+func (p *Peer) catchUp(state State) {
+	if err := p.node.restore(p.seen, state); err != nil {
+		p.node.config.Log.Warn("state of the process before", "error", err)
+	}
 }
 
 // Leave gives up the connection, which the caller must not use.

@@ -23,7 +23,6 @@ type Lead struct {
 	conn   Connection
 	state  State
 	listen *net.UnixListener
-	file   stateFile
 
 	takes    chan *member // who wants to serve
 	synced   chan *member // who could
@@ -61,7 +60,6 @@ func (n *Node) Lead(c Connection, state State) (*Lead, error) {
 		node: n, conn: c, state: state, listen: listen,
 		takes: make(chan *member), synced: make(chan *member), releases: make(chan *link),
 		stop: make(chan struct{}), members: make(map[*member]bool),
-		file: stateFile{dir: n.config.Dir, keep: n.config.Lasting},
 	}
 	state.SetJournal(l.journal)
 	go l.save()
@@ -127,7 +125,7 @@ func (l *Lead) beat() {
 		case <-tick.C:
 		}
 		if l.node.config.Alive() {
-			l.each(func(m *member) { m.post([]byte{sayAlive}) })
+			l.each(func(m *member) { m.post(l.node.file.position().encode([]byte{sayAlive})) })
 		}
 	}
 }
@@ -143,9 +141,10 @@ func (l *Lead) each(f func(*member)) {
 
 // journal sends a change to all. It does not block.
 func (l *Lead) journal(record []byte) {
-	l.file.add(record)
+	// Both together: what a sign of life says of the file has been sent.
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.node.file.add(record)
 	if len(l.members) == 0 {
 		return
 	}
@@ -155,15 +154,21 @@ func (l *Lead) journal(record []byte) {
 	}
 }
 
-// save keeps the state file short.
+// save keeps the state file whole, and short.
 func (l *Lead) save() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		if l.file.stale() {
-			if err := l.file.rewrite(l.state); err != nil {
-				l.node.config.Log.Warn("state would be lost with all processes", "error", err)
-			}
+		begin, complete := l.node.file.due()
+		var err error
+		if begin {
+			err = l.node.file.begin()
+		}
+		if complete && err == nil {
+			err = l.node.file.complete(l.state)
+		}
+		if err != nil {
+			l.node.config.Log.Warn("state would be lost with all processes", "error", err)
 		}
 		select {
 		case <-l.stop:

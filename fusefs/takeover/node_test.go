@@ -44,6 +44,10 @@ func nodeMain() error {
 	if err != nil {
 		return err
 	}
+	silence, err := time.ParseDuration(os.Getenv("TEST_SILENCE"))
+	if err != nil {
+		return err
+	}
 	patience, err := time.ParseDuration(os.Getenv("TEST_PATIENCE"))
 	if err != nil {
 		return err
@@ -59,7 +63,7 @@ func nodeMain() error {
 	}()
 	const steppedBack = "TEST_STEPPED_BACK"
 	config := Config{
-		Dir: os.Getenv("TEST_DIR"), Version: "test", Patience: patience,
+		Dir: os.Getenv("TEST_DIR"), Version: "test", Patience: patience, Silence: silence,
 		Alive:   func() bool { return !dumb.Load() },
 		Lasting: func(record []byte) bool { return !bytes.HasPrefix(record, []byte("bulk ")) },
 		Standby: os.Getenv("TEST_STANDBY") != "" || os.Getenv(steppedBack) != "",
@@ -115,6 +119,7 @@ func nodeMain() error {
 			p, conn, cause = next, nil, ""
 		}
 	}
+	n.Keep(fs)
 	done := make(chan error, 1)
 	go func() { done <- conn.Serve() }()
 	if p != nil {

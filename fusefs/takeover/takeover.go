@@ -21,7 +21,7 @@
 //	holder.lock   held shared by all who hold the connection: nobody makes a
 //	              new one while that is held
 //	sock          of who serves; only root may connect
-//	state         what is worth keeping when all of them are gone
+//	state.1 ...   what is worth keeping when all of them are gone
 //
 // Serving twice for a moment is harmless, for readers of podproc change
 // nothing; state is sent by one only.
@@ -95,6 +95,7 @@ type Connection struct {
 type Node struct {
 	config Config
 	dir    *os.File
+	file   stateFile
 	// held in this order, where both are
 	serving, holder *lock
 }
@@ -119,7 +120,7 @@ func Open(config Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open control directory: %w", err)
 	}
-	n := &Node{config: config, dir: dir}
+	n := &Node{config: config, dir: dir, file: stateFile{dir: config.Dir, keep: config.Lasting}}
 	if n.serving, err = openLock(filepath.Join(config.Dir, "serving.lock")); err == nil {
 		n.holder, err = openLock(filepath.Join(config.Dir, "holder.lock"))
 	}

@@ -31,7 +31,7 @@ const (
 	sayWelcome  = 'w' // welcome, as JSON; with the descriptors
 	sayRecords  = 'r' // records, each after its length
 	saySynced   = 's' // all records there were have been sent
-	sayAlive    = '.'
+	sayAlive    = '.' // with the position in the state file up to which records have been sent
 	sayYours    = 'y' // you serve now
 	sayBye      = 'b' // you may end
 	sayReleased = 'X' // what came of sayRelease, as JSON

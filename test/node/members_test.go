@@ -65,7 +65,8 @@ func (m *team) start(say string, flags ...string) *podprocNodeProcess {
 
 func (m *team) startBinary(binary, say string, flags ...string) *podprocNodeProcess {
 	m.t.Helper()
-	args := append([]string{"serve", "--mount", m.dir, "--ctl", m.ctl}, flags...)
+	// The machine may stand still for a while: that is no reason to kill.
+	args := append([]string{"serve", "--mount", m.dir, "--ctl", m.ctl, "--silence", "30s"}, flags...)
 	p := &podprocNodeProcess{&process{cmd: exec.Command(binary, args...)}, m.t, make(chan string, 100)}
 	out, err := p.start()
 	if err != nil {

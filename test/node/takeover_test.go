@@ -178,7 +178,7 @@ func TestOneOfTwoDies(t *testing.T) {
 		standby.kill()
 		m.more(5)
 
-		standby = m.start("joined", "--standby")
+		standby = m.start("joined", "--standby", "--silence", "1s")
 		active.signal(unix.SIGSTOP)
 		standby.waitFor("ready")
 		<-active.done
