@@ -43,7 +43,7 @@ test-node: deps build ## This machine's kernel: real mounts, cgroups and consume
 
 test-vm: deps build ## The same tests on cgroup v2, in a VM
 	$(GO_TEST) ./test/vm/...
-	go run ./test/vm -test ./fusefs ./fusefs/cgroup ./fusefs/device ./fusefs/mounts
+	go run ./test/vm -test ./fusefs ./fusefs/cgroup ./fusefs/device ./fusefs/mounts ./test/node
 
 test-deploy: deps build ## Chart, manifests and image
 	$(GO_TEST) -timeout 10m ./test/deploy/...
@@ -56,7 +56,7 @@ test-nodes: deps build ## A real Kubernetes, one node on cgroup v1 and one on v2
 
 soak: deps build ## The long forms of the tests, and fuzzing; takes hours
 	PODPROC_SOAK=1 $(GO_TEST) -timeout 4h ./fusefs/... ./webhook/... ./test/node/... ./test/cluster/...
-	go run ./test/vm -test -timeout 2h # with fusefs/takeover and test/node
+	for mode in v2 v1 hybrid; do PODPROC_SOAK=1 go run ./test/vm -cgroup $$mode -test -timeout 3h; done
 	@test/fuzz.sh
 
 bench: deps build ## Cost of reads beside procfs, a constant go-fuse file and LXCFS

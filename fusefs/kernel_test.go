@@ -238,7 +238,11 @@ func TestStartTogether(t *testing.T) {
 	if err := os.WriteFile(target, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	script := `for i in 1 2 3 4 5 6 7 8 9 10; do
+	times := "1 2 3 4 5 6 7 8 9 10"
+	if testing.Short() {
+		times = "1 2"
+	}
+	script := `for i in ` + times + `; do
 		mount --bind "$0/proc/meminfo" "$1" && grep -q MemTotal "$1" && umount "$1" || exit 1
 	done`
 	var together sync.WaitGroup

@@ -212,7 +212,7 @@ func TestLoad(t *testing.T) {
 	case soak:
 		reads = 2_000_000
 	case testing.Short(): // fits the VM
-		containers, readers, reads = 4, 4, 8_000
+		containers, readers, reads = 4, 4, 4_000
 	}
 	var all []*container
 	stop := make(chan struct{})

@@ -14,12 +14,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podproc/podproc/test/variant"
 )
 
 // times is how often: short in make test, long in make soak.
+// Where even that is too long, as in the VM, a third of it.
 func times(short, long int) int {
-	if soak {
+	switch {
+	case soak:
 		return long
+	case testing.Short():
+		return (short + 2) / 3
 	}
 	return short
 }
@@ -39,6 +45,7 @@ func TestActiveKilled(t *testing.T) {
 	active := m.start("ready")
 	standby := m.start("joined", "--standby")
 	m.containAll()
+	before := m.cost(active)
 	n := times(10, 1000)
 	for range n {
 		active.kill()
@@ -49,13 +56,43 @@ func TestActiveKilled(t *testing.T) {
 	m.unharmed(fmt.Sprintf("%d kills", n))
 	m.promised(2 * time.Second)
 	m.tidy()
+	// A request that is lost, and asked about for ever, takes a whole CPU.
+	after := m.cost(active)
+	t.Logf("a read costs the active process %s of CPU time, before the kills %s", after, before)
+	if after > 4*before+time.Millisecond {
+		t.Errorf("after %d kills a read costs %s of CPU time, before %s", n, after, before)
+	}
+}
+
+// cost is the CPU time that the process takes for one read.
+func (m *team) cost(p *podprocNodeProcess) time.Duration {
+	m.t.Helper()
+	cpu, before := p.cpuTime(m.t), m.tallies()
+	m.more(50)
+	return (p.cpuTime(m.t) - cpu) / time.Duration(m.sum(before).Reads)
+}
+
+// cpuTime is what the process has used so far, in steps of 10 ms.
+func (p *process) cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	_, rest, _ := strings.Cut(read(t, fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid)), ") ")
+	fields := strings.Fields(rest)
+	var ticks int
+	for _, field := range fields[11:13] { // utime, stime
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // TestCleanTakeover: a newer process serves, then the old one again, and so
 // on; the one that has stepped back stands by.
 func TestCleanTakeover(t *testing.T) {
 	m := newTeam(t)
-	binaries := []string{podprocNode, nextVersion(t)}
+	binaries := []string{podprocNode, laterVersion(t, variant.Next)}
 	old := m.startBinary(binaries[0], "ready")
 	m.containAll()
 	n := times(10, 100)
@@ -66,9 +103,6 @@ func TestCleanTakeover(t *testing.T) {
 		old.ended()
 		old = newer
 		m.more(10)
-		if binaries[0] == binaries[1] {
-			continue
-		}
 		// A file that the old version does not know it serves as the host's.
 		if got, want := read(t, m.dir+"/proc/version"), read(t, "/proc/version"); got != want {
 			t.Errorf("takeover %d: proc/version is %q, want %q", i, got, want)
@@ -79,53 +113,22 @@ func TestCleanTakeover(t *testing.T) {
 	m.tidy()
 }
 
-// nextVersion is a podproc-node that is newer: it has one file more.
-func nextVersion(t *testing.T) string {
-	t.Helper()
-	const last = "served(\"sys/devices/system/cpu/online\")},\n"
-	return changed(t, "podproc-node-next", "fusefs/node.go", last, last+"\t{63, \"proc/version\", &procfile.File{Path: \"proc/version\"}},\n")
-}
-
-// changed is a podproc-node with a change in a source file. It is built now;
-// where there is no compiler it is among the binaries under that name, or it
-// is the same version.
-func changed(t *testing.T, name, file, from, to string) string {
+// laterVersion is a version of podproc-node that is not there yet. It is built now,
+// unless it is there beside the others, as in the VM.
+func laterVersion(t *testing.T, name string) string {
 	t.Helper()
 	if path := filepath.Join(filepath.Dir(podprocNode), name); exists(path) {
 		return path
 	}
-	path, err := filepath.Abs("../../" + file)
+	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
-	}
-	source, err := os.ReadFile(path)
-	if _, lookErr := exec.LookPath("go"); err != nil || lookErr != nil {
-		t.Log("no compiler here: the newer version is the same one")
-		return podprocNode
-	}
-	text := strings.Replace(string(source), from, to, 1)
-	if text == string(source) {
-		t.Fatalf("%s has no %q", file, from)
 	}
 	dir := t.TempDir()
-	write(t, makeFile(t, dir+"/changed.go"), text)
-	write(t, makeFile(t, dir+"/overlay.json"), fmt.Sprintf(`{"Replace": {%q: %q}}`, path, dir+"/changed.go"))
-	build := exec.Command("go", "build", "-overlay", dir+"/overlay.json", "-ldflags", "-X main.version=v99.0.0", "-o", dir+"/"+name, "../../cmd/podproc-node")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build another version: %v: %s", err, out)
-	}
-	return dir + "/" + name
-}
-
-func makeFile(t *testing.T, path string) string {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
+	if err := variant.Build(t.Context(), root, name, dir); err != nil {
 		t.Fatal(err)
 	}
-	f.Close()
-	return path
+	return filepath.Join(dir, name)
 }
 
 // TestOtherOptions: a version with other FUSE options cannot go on with the
@@ -137,7 +140,7 @@ func TestOtherOptions(t *testing.T) {
 	standby := m.start("joined", "--standby")
 	m.containAll()
 	m.more(10)
-	other := changed(t, "podproc-node-options", "fusefs/device/device.go", "maxWrite = 64 << 10", "maxWrite = 128 << 10")
+	other := laterVersion(t, variant.Options)
 	newer := m.startBinary(other, "ready")
 	m.more(10)
 	m.unharmed("other FUSE options")
@@ -152,7 +155,7 @@ func TestOtherOptions(t *testing.T) {
 	m.more(10)
 	s := m.sum(nil)
 	t.Logf("other options, and the next takeover: %d reads, %d failed, %d wrong", s.Reads, s.Failed, s.Wrong)
-	if held := int64(teamContainers * teamReaders / 2); s.Failed > held || s.Wrong > 0 {
+	if held := int64(len(m.containers) * teamReaders / 2); s.Failed > held || s.Wrong > 0 {
 		t.Errorf("%d reads failed and %d were wrong, but only %d descriptors were as old as the old version: %s", s.Failed, s.Wrong, held, s.Sample)
 	}
 	m.tidy()
@@ -245,15 +248,15 @@ func TestOutOfMemory(t *testing.T) {
 	m.tidy()
 }
 
-// hog takes memory until it is killed.
+// hog takes memory until it is killed. None of its own is reclaimed, or a
+// machine with a slow disk and swap would thrash for minutes before it kills.
 func hog([]string) error {
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_ONFAULT); err != nil {
+		return err
+	}
 	for ; ; time.Sleep(2 * time.Millisecond) {
-		mem, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-		if err != nil {
+		if _, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_LOCKED); err != nil {
 			return err
-		}
-		for i := 0; i < len(mem); i += 4096 {
-			mem[i] = 1
 		}
 	}
 }
@@ -368,7 +371,7 @@ func TestLastOne(t *testing.T) {
 			}
 		}
 		// A held descriptor fails once, when the connection ends.
-		held := int64(teamContainers * teamReaders / 2)
+		held := int64(len(m.containers) * teamReaders / 2)
 		if s := m.sum(before); s.Failed > held {
 			t.Errorf("%d reads failed, but only %d descriptors were held: %s", s.Failed, held, s.Sample)
 		}

@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var (
 		test    = flags.Bool("test", false, "run the tests of the packages named")
 		shell   = flags.Bool("shell", false, "a shell on this terminal")
-		short   = flags.Bool("short", true, "with -test: the short forms")
+		short   = flags.Bool("short", true, "with -test: the short forms, unless PODPROC_SOAK=1 asks for the long ones")
 		match   = flags.String("run", "", "with -test: only tests that match")
 		verbose = flags.Bool("v", false, "with -test: print all they say")
 		mode    = flags.String("cgroup", wire.V2, "or v1, or hybrid")
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	m.Cgroup = *mode
-	for _, name := range []string{"podproc", "podproc-node"} {
+	for _, name := range programs {
 		if path := filepath.Join(root, "bin", name); exists(path) {
 			m.Payload["bin/"+name] = path
 		}
@@ -84,7 +84,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("hung for %v", *limit))
 	defer cancel()
 	if *test {
-		s := suite{root: root, short: *short, run: *match, verbose: *verbose, limit: *limit}
+		soak := os.Getenv("PODPROC_SOAK") != ""
+		s := suite{root: root, short: *short && !soak, soak: soak, run: *match, verbose: *verbose, limit: *limit}
 		return s.test(ctx, m, flags.Args(), stdout)
 	}
 	if flags.NArg() == 0 {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podproc/podproc/test/variant"
 	"github.com/podproc/podproc/test/vm/machine"
 	"github.com/podproc/podproc/test/vm/wire"
 )
@@ -22,10 +23,14 @@ import (
 // tested are the packages whose tests ask something of a kernel.
 var tested = []string{"./fusefs", "./fusefs/cgroup", "./fusefs/device", "./fusefs/mounts", "./fusefs/takeover", "./test/node"}
 
+// programs are podproc's, at /payload/bin.
+var programs = []string{"podproc", "podproc-node"}
+
 // suite is a number of packages whose tests are compiled here and run there.
 type suite struct {
 	root    string
 	short   bool
+	soak    bool // the long forms
 	run     string
 	verbose bool
 	limit   time.Duration
@@ -41,6 +46,9 @@ func (s suite) test(ctx context.Context, m machine.Machine, packages []string, s
 		return err
 	}
 	defer os.RemoveAll(binaries)
+	if err := s.programs(ctx, binaries, m.Payload); err != nil {
+		return err
+	}
 	dirs, err := s.compile(ctx, packages, binaries, m.Payload)
 	if err != nil {
 		return err
@@ -71,6 +79,28 @@ func (s suite) test(ctx context.Context, m machine.Machine, packages []string, s
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d packages failed in the virtual machine", failed, len(jobs))
+	}
+	return nil
+}
+
+// programs builds what the tests start, and adds it to the payload: there is no
+// compiler in the machine.
+func (s suite) programs(ctx context.Context, dir string, payload map[string]string) error {
+	for _, name := range programs {
+		build := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), "./cmd/"+name)
+		build.Dir = s.root
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w: %s", name, err, out)
+		}
+	}
+	for _, name := range variant.All {
+		if err := variant.Build(ctx, s.root, name, dir); err != nil {
+			return err
+		}
+	}
+	for _, name := range append(variant.All, programs...) {
+		payload["bin/"+name] = filepath.Join(dir, name)
 	}
 	return nil
 }
@@ -119,7 +149,11 @@ func (s suite) job(dir string) wire.Job {
 	if s.run != "" {
 		args = append(args, "-test.run", s.run)
 	}
-	return wire.Job{Dir: place, Args: args, Env: []string{"PODPROC_BIN=" + wire.Payload + "/bin"}, Limit: s.limit - s.limit/5}
+	env := []string{"PODPROC_BIN=" + wire.Payload + "/bin"}
+	if s.soak {
+		env = append(env, "PODPROC_SOAK=1")
+	}
+	return wire.Job{Dir: place, Args: args, Env: env, Limit: s.limit - s.limit/5}
 }
 
 var skipped = regexp.MustCompile(`(?m)(?:^\s+\S+\.go:\d+: .*\n)*^\s*--- SKIP.*\n`)
