@@ -21,6 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// nodeNamespace is where the tests themselves run. Like the DaemonSet's
+// /proc/1/ns/mnt the path leads nowhere, or somewhere else, in a container.
+func nodeNamespace() string { return fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()) }
+
 // spec says what a container is to be like.
 type spec struct {
 	Binds [][2]string // source on the node, target in the container

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type Tree struct {
 	Log     *slog.Logger // default: discards
 
 	source string
+	home   *os.File // the point's namespace; nil is this process's
 }
 
 // Result counts what Repair or Release has done, in mounts.
@@ -54,6 +56,13 @@ func (tr *Tree) setDefaults() (err error) {
 	}
 	if tr.Log == nil {
 		tr.Log = slog.New(slog.DiscardHandler)
+	}
+	if tr.Point.Namespace != "" {
+		// Now: in a container's namespace the path leads somewhere else. Not
+		// closed by hand, as a thread that was left behind may still use it.
+		if tr.home, err = os.Open(tr.Point.Namespace); err != nil {
+			return fmt.Errorf("open mount namespace: %w", err)
+		}
 	}
 	tr.source, err = tr.Point.source()
 	return err
@@ -251,7 +260,7 @@ func (to *target) replace(fd int, at []Info) error {
 // clone makes a mount of a file of the live file system that is nowhere yet.
 // The link on the way gives it an inode that nobody else has.
 func (tr Tree) clone(file string) (fd int, err error) {
-	err = inside(tr.Point.Namespace, func(*thread) (err error) {
+	err = insideFile(tr.home, func(*thread) (err error) {
 		fd, err = unix.OpenTree(unix.AT_FDCWD, path.Join(tr.Point.Dir, file), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if errors.Is(err, unix.ENOSYS) {
 			return errors.New("this needs Linux 5.2 or later; on this kernel restart the pod")

@@ -83,7 +83,7 @@ func bind(p Point) [][2]string { return [][2]string{{p.Dir + meminfo, meminfo}} 
 // TestRepair is the whole life: servers die, hang and go away, and running
 // containers see the live one again each time.
 func TestRepair(t *testing.T) {
-	p := point(t, "")
+	p := point(t, nodeNamespace())
 	removed(t, p)
 	tr := tree(t, p)
 	if err := p.Kernel(tr.Files); err != nil {
@@ -180,7 +180,7 @@ func TestRepair(t *testing.T) {
 }
 
 func TestRepairKernelFile(t *testing.T) {
-	p := point(t, "")
+	p := point(t, nodeNamespace())
 	removed(t, p)
 	tr := tree(t, p)
 	if err := p.Kernel(tr.Files); err != nil {
@@ -223,7 +223,7 @@ func TestRepairKernelFile(t *testing.T) {
 }
 
 func TestKernelFollowsTheList(t *testing.T) {
-	p := point(t, "")
+	p := point(t, nodeNamespace())
 	removed(t, p)
 	if err := p.Kernel([]string{"proc/meminfo"}); err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestKernelFollowsTheList(t *testing.T) {
 // TestRepairBelow: what a container has started in namespaces of its own,
 // where nothing that it inherited can be detached.
 func TestRepairBelow(t *testing.T) {
-	p := point(t, "")
+	p := point(t, nodeNamespace())
 	removed(t, p)
 	tr := tree(t, p)
 	if err := p.Kernel(tr.Files); err != nil {
@@ -302,7 +302,7 @@ func TestRepairBelow(t *testing.T) {
 }
 
 func TestRepairDetachesCopiesOfTheTree(t *testing.T) {
-	p := point(t, "")
+	p := point(t, nodeNamespace())
 	removed(t, p)
 	tr := tree(t, p)
 	s := serve(t, p)
@@ -321,7 +321,7 @@ func TestRepairDetachesCopiesOfTheTree(t *testing.T) {
 }
 
 func TestRepairLeavesOthers(t *testing.T) {
-	p, q := point(t, ""), point(t, "")
+	p, q := point(t, nodeNamespace()), point(t, nodeNamespace())
 	removed(t, p)
 	removed(t, q)
 	other := serve(t, q)
@@ -342,7 +342,7 @@ func TestRepairLeavesOthers(t *testing.T) {
 // TestRepairPassesStuckContainers: a container in which a path leads into a
 // file system that does not answer holds up nobody else.
 func TestRepairPassesStuckContainers(t *testing.T) {
-	p := point(t, "")
+	p := point(t, nodeNamespace())
 	removed(t, p)
 	tr := tree(t, p)
 	tr.Log = nil

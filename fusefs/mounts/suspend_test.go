@@ -7,7 +7,7 @@ import "testing"
 
 // TestSuspend: podproc goes, without anybody to hand over to, and comes back.
 func TestSuspend(t *testing.T) {
-	p := point(t, "")
+	p := point(t, nodeNamespace())
 	removed(t, p)
 	tr := tree(t, p)
 	if err := p.Kernel(tr.Files); err != nil {

@@ -66,7 +66,8 @@ func (m *team) start(say string, flags ...string) *podprocNodeProcess {
 func (m *team) startBinary(binary, say string, flags ...string) *podprocNodeProcess {
 	m.t.Helper()
 	// The machine may stand still for a while: that is no reason to kill.
-	args := append([]string{"serve", "--mount", m.dir, "--ctl", m.ctl, "--silence", "30s"}, flags...)
+	// The path of the namespace leads nowhere in a container, as the DaemonSet's.
+	args := append([]string{"serve", "--mount", m.dir, "--mount-namespace", namespace(), "--ctl", m.ctl, "--silence", "30s"}, flags...)
 	p := &podprocNodeProcess{&process{cmd: exec.Command(binary, args...)}, m.t, make(chan string, 100)}
 	out, err := p.start()
 	if err != nil {
@@ -81,6 +82,9 @@ func (m *team) startBinary(binary, say string, flags ...string) *podprocNodeProc
 	p.waitFor(say)
 	return p
 }
+
+// namespace is the mount namespace of the tests.
+func namespace() string { return fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()) }
 
 // waitFor waits until the process says "ready" (it serves) or "joined" (it
 // could).
