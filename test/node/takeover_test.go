@@ -146,6 +146,7 @@ func TestOtherOptions(t *testing.T) {
 	m.unharmed("other FUSE options")
 	m.tidy()
 	for _, p := range []*podprocNodeProcess{old, standby} {
+		p.waitFor("joined")
 		p.signal(unix.SIGTERM)
 		p.ended()
 	}
