@@ -73,8 +73,8 @@ func (c *container) unused() bool {
 // reads them: it lives on in another cgroup then.
 func (fs *FS) forget(c *container, gone bool) {
 	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	if !gone && !c.unused() {
-		fs.mu.Unlock()
 		return
 	}
 	delete(fs.containers, c.boundary)
@@ -83,8 +83,7 @@ func (fs *FS) forget(c *container, gone bool) {
 			fs.owned--
 		}
 	}
-	fs.mu.Unlock()
-	fs.record(recordGone(c.boundary))
+	fs.record(recordGone(c.boundary)) // before a record of who comes next
 	go c.close()
 }
 

@@ -60,11 +60,7 @@ func (fs *FS) Apply(record []byte) error {
 	case kindCounters:
 		err = fs.applyCounters(r.string(), &r)
 	case kindGone:
-		if b, err := fs.cgroups.Reopen(r.string()); err == nil {
-			if c := fs.known(b); c != nil {
-				fs.forget(c, true)
-			}
-		}
+		err = fs.applyGone(r.string(), &r)
 	}
 	if err = errors.Join(err, r.err); err != nil && !errors.Is(err, cgroup.ErrGone) {
 		return fmt.Errorf("apply record %q: %w", record, err)
@@ -106,6 +102,22 @@ func (fs *FS) applyForget(id uint64) {
 			i.owner.inodes.Add(-1)
 		}
 	}
+}
+
+// applyGone forgets a container. Its cgroups need not exist any more: mostly
+// that is why it is gone.
+func (fs *FS) applyGone(boundary string, r *reader) error {
+	if r.err != nil {
+		return nil
+	}
+	b, err := fs.cgroups.Parse(boundary)
+	if err != nil {
+		return err
+	}
+	if c := fs.known(b); c != nil {
+		fs.forget(c, true)
+	}
+	return nil
 }
 
 func (fs *FS) applyCounters(boundary string, r *reader) error {

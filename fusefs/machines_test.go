@@ -6,6 +6,7 @@ package fusefs_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
+	"github.com/podproc/podproc/fusefs"
 	"github.com/podproc/podproc/fusefs/cgroup"
 	"github.com/podproc/podproc/fusefs/procfile"
 	"github.com/podproc/podproc/fusefs/view"
@@ -263,5 +265,53 @@ func TestMachinesComplete(t *testing.T) {
 				t.Errorf("%s has no golden on %s", f.Path, arch)
 			}
 		}
+	}
+}
+
+// A container whose cgroups were removed is gone in the successor, too: it
+// cannot be found there any more, but by its name.
+func TestApplyGone(t *testing.T) {
+	m := openMachine(t, "testdata/machines/x86-v2-docker.txtar")
+	config := fusefs.Config{Proc: m.root + "/proc", Sys: m.root + "/sys", Cgroup: m.root + "/cgroup"}
+	active, err := fusefs.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer active.Close()
+	next, err := fusefs.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	active.SetJournal(func(r []byte) {
+		if err := next.Apply(r); err != nil {
+			t.Error(err)
+		}
+	})
+	tid := m.readers[0]
+	if _, err := active.Text("proc/stat", tid); err != nil {
+		t.Fatal(err)
+	}
+	if n := next.Containers(); n != 1 {
+		t.Fatalf("the successor knows %d containers, want 1", n)
+	}
+	b, err := m.cgroups(t).Boundary(tid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, path, _ := strings.Cut(b.String(), ":")
+	if err := os.RemoveAll(filepath.Join(m.root, "cgroup", path)); err != nil {
+		t.Fatal(err)
+	}
+	name := b.String()
+	gone := append(binary.AppendUvarint([]byte("g"), uint64(len(name))), name...)
+	if err := next.Apply(gone); err != nil {
+		t.Error(err)
+	}
+	if n := next.Containers(); n != 0 {
+		t.Errorf("the successor knows %d containers, want none", n)
+	}
+	if err := next.Apply(gone); err != nil {
+		t.Errorf("of what was not known: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ var kindName = []string{"own", "named", "namespace"}
 // container may share one on v1, in different cgroups of other controllers.
 func (b Boundary) ID() uint64 { return b.id }
 
-// String returns the boundary's id and paths in a form that Reopen reads.
+// String returns the boundary's id and paths in a form that Parse and Reopen read.
 func (b Boundary) String() string {
 	return kindName[b.kind] + " " + strconv.FormatUint(b.id, 10) + " " + strings.TrimSuffix(b.paths, "\n")
 }
@@ -151,12 +151,18 @@ func inside(path string, k kind) bool {
 	return true
 }
 
-// Reopen returns the Boundary that had the given String, maybe in another
-// process; ErrGone if it was removed since.
+// Parse returns the Boundary that had the given String, maybe in another
+// process, whether its cgroups still exist or not.
+func (fs *FS) Parse(s string) (Boundary, error) {
+	b, _, err := fs.parseBoundary(s)
+	return b, err
+}
+
+// Reopen is Parse of what has to exist: ErrGone if it was removed since.
 func (fs *FS) Reopen(s string) (Boundary, error) {
 	b, places, err := fs.parseBoundary(s)
 	if err != nil {
-		return Boundary{}, fmt.Errorf("parse boundary %.200q: %w", s, err)
+		return Boundary{}, err
 	}
 	id, err := fs.identify(places, b.kind)
 	if err != nil {
@@ -168,7 +174,12 @@ func (fs *FS) Reopen(s string) (Boundary, error) {
 	return b, nil
 }
 
-func (fs *FS) parseBoundary(s string) (Boundary, []place, error) {
+func (fs *FS) parseBoundary(s string) (b Boundary, places []place, err error) {
+	defer func() {
+		if err != nil {
+			b, err = Boundary{}, fmt.Errorf("parse boundary %.200q: %w", s, err)
+		}
+	}()
 	word, rest, _ := strings.Cut(s, " ")
 	var k kind
 	for k < kind(len(kindName)) && kindName[k] != word {
@@ -182,8 +193,8 @@ func (fs *FS) parseBoundary(s string) (Boundary, []place, error) {
 	if !ok || err != nil {
 		return Boundary{}, nil, fmt.Errorf("id %q is not a number", num)
 	}
-	b := Boundary{id: id, paths: paths + "\n", kind: k}
-	places, err := fs.places(b)
+	b = Boundary{id: id, paths: paths + "\n", kind: k}
+	places, err = fs.places(b)
 	b.root = fs.isRoot(places)
 	return b, places, err
 }
