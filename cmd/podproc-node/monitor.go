@@ -119,7 +119,7 @@ func (m *monitor) serve(ctx context.Context, addr string, log *slog.Logger) erro
 	if err != nil {
 		return fmt.Errorf("serve metrics on %s: %w: choose another with --metrics-addr", addr, err)
 	}
-	s := &http.Server{Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second}
+	s := &http.Server{Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	go func() {
 		<-ctx.Done()
 		s.Close()

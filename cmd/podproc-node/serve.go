@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/podproc/podproc/cmd/internal/logging"
 	"github.com/podproc/podproc/fusefs"
 )
 
@@ -65,7 +66,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if f.NArg() > 0 {
 		return fmt.Errorf("serve takes no arguments, but was given %q", f.Args())
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	log := logging.New(stderr, o.logLevel)
 	if o.standby && o.ctl == "" {
 		return errors.New("--standby needs --ctl, where the process that serves can be met")
 	}

@@ -54,6 +54,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/podproc/podproc/certs"
+	"github.com/podproc/podproc/cmd/internal/logging"
 	"github.com/podproc/podproc/webhook"
 	"github.com/podproc/podproc/webhook/inject"
 )
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
+	log := logging.New(stderr, o.level)
 	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
 
@@ -160,7 +161,7 @@ func serve(ctx context.Context, o *options, server *webhook.Server, ready http.H
 		group.Go(func() error { return f(background) })
 	}
 	for i, handler := range []http.Handler{health, metrics} {
-		plain := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+		plain := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(server.Log.Handler(), slog.LevelWarn)}
 		context.AfterFunc(background, func() { plain.Close() })
 		group.Go(func() error {
 			if err := plain.Serve(listeners[1+i]); !errors.Is(err, http.ErrServerClosed) {

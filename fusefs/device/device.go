@@ -325,7 +325,7 @@ func (c *Conn) write(req, reply []byte, buf *buffer) {
 		// ENOENT: somebody else has answered, or the reader is gone.
 		return
 	}
-	c.config.Log.Error("write to /dev/fuse; the request gets EIO", "opcode", opcode(req), "node", nodeID(req), "bytes", len(reply), "error", err)
+	c.config.Log.Error("write to /dev/fuse; the request gets EIO", "operation", operation(req), "node", nodeID(req), "bytes", len(reply), "error", err)
 	_, _ = unix.Write(c.fd, errorReply(buf.head[:0], unique(req), unix.EIO))
 }
 

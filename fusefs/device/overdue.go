@@ -27,7 +27,7 @@ func (c *Conn) overdue(i int, since int64, req []byte, buf *buffer) {
 		return
 	}
 	c.config.Overdue()
-	c.config.Log.Warn("a request is overdue; answered from what was known", "opcode", opcode(req), "node", nodeID(req))
+	c.config.Log.Warn("a request is overdue; answered from what was known", "operation", operation(req), "node", nodeID(req))
 	c.write(req, reply, buf)
 }
 
