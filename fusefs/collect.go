@@ -6,6 +6,7 @@ package fusefs
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/podproc/podproc/fusefs/cgroup"
@@ -95,18 +96,33 @@ func (fs *FS) collectInodes(drop func(parent uint64, name string) error) {
 		age = crowdedAge
 	}
 	old := sinceBoot() - age
-	var names []string
-	for id, i := range fs.inodes {
+	var unclaimed []*inode
+	for _, i := range fs.inodes {
 		if i.unclaimedSince(old) {
-			names = append(names, i.node.inodeName(id&numberMask))
+			unclaimed = append(unclaimed, i)
 		}
 	}
 	fs.mu.Unlock()
 	dir := fs.table.byPath[inodeDir].id()
-	for _, name := range names {
-		if err := drop(dir, name); err != nil {
+	for _, i := range unclaimed {
+		err := drop(dir, i.node.inodeName(i.id&numberMask))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			fs.lose(i, old)
+		case err != nil:
 			fs.log.Debug("inode stays in the kernel's cache", "error", err)
 			return
 		}
+	}
+}
+
+// lose ends an inode of which no FORGET may come any more: a handler that took
+// very long has found it again when the kernel had forgotten it. If it is in
+// use all the same it is made anew at the next request.
+func (fs *FS) lose(i *inode, old time.Duration) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.inodes[i.id] == i && i.unclaimedSince(old) {
+		delete(fs.inodes, i.id)
 	}
 }

@@ -24,6 +24,7 @@ package device
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log"
@@ -40,6 +41,7 @@ import (
 )
 
 const (
+	opLookup         = 1  // FUSE_LOOKUP
 	opForget         = 2  // FUSE_FORGET
 	opInterrupt      = 36 // FUSE_INTERRUPT
 	opBatchForget    = 42 // FUSE_BATCH_FORGET
@@ -321,12 +323,28 @@ func (c *Conn) reply(s *fuse.ProtocolServer, req, rest []byte, buf *buffer) []by
 func (c *Conn) write(req, reply []byte, buf *buffer) {
 	_, err := unix.Write(c.fd, reply)
 	switch err {
-	case nil, unix.ENOENT, unix.ENODEV:
-		// ENOENT: somebody else has answered, or the reader is gone.
+	case nil, unix.ENODEV:
+		return
+	case unix.ENOENT:
+		// Somebody else has answered, or the reader is gone.
+		c.unheard(req, reply)
 		return
 	}
+	c.unheard(req, reply)
 	c.config.Log.Error("write to /dev/fuse; the request gets EIO", "operation", operation(req), "node", nodeID(req), "bytes", len(reply), "error", err)
 	_, _ = unix.Write(c.fd, errorReply(buf.head[:0], unique(req), unix.EIO))
+}
+
+// unheard takes back what a reply that the kernel does not take has changed:
+// of a LOOKUP that is answered twice the kernel counts one, and so will its
+// FORGET.
+func (c *Conn) unheard(req, reply []byte) {
+	if opcode(req) != opLookup || len(reply) < 24 || u32(reply[4:]) != 0 {
+		return
+	}
+	if id := binary.NativeEndian.Uint64(reply[16:]); id != 0 { // fuse_entry_out.nodeid
+		c.config.FS.Forget(id, 1)
+	}
 }
 
 // logWriter passes go-fuse's own messages on.

@@ -23,7 +23,8 @@ func (c *Conn) Resend() error {
 
 // Drop asks the kernel to forget the entry name of directory parent
 // (FUSE_NOTIFY_INVAL_ENTRY). Who uses the file goes on doing so. It waits for
-// a LOOKUP in parent that is under way, so a handler must not call it.
+// a LOOKUP in parent that is under way, so a handler must not call it. ENOENT:
+// the kernel knows no such entry.
 func (c *Conn) Drop(parent uint64, name string) error {
 	msg := binary.NativeEndian.AppendUint64(errorReply(nil, 0, 0), parent)
 	msg = binary.NativeEndian.AppendUint32(msg, uint32(len(name)))
@@ -31,7 +32,7 @@ func (c *Conn) Drop(parent uint64, name string) error {
 	msg = append(append(msg, name...), 0)
 	putU32(msg, uint32(len(msg)))
 	putU32(msg[4:], notifyInvalEntry)
-	if _, err := unix.Write(c.fd, msg); err != nil && err != unix.ENOENT {
+	if _, err := unix.Write(c.fd, msg); err != nil {
 		return fmt.Errorf("drop entry %s: %w", name, err)
 	}
 	return nil

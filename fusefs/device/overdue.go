@@ -24,6 +24,7 @@ func (c *Conn) overdue(i int, since int64, req []byte, buf *buffer) {
 		reply = errorReply(buf.head[:0], unique(req), unix.EIO)
 	}
 	if !c.slots.since[i].CompareAndSwap(since, 0) {
+		c.unheard(req, reply)
 		return
 	}
 	c.config.Overdue()

@@ -5,6 +5,7 @@ package device_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,5 +57,52 @@ func TestNothingKnownAtAll(t *testing.T) {
 	defer close(hang)
 	if got, err := cat(dir + "/f"); err == nil || !strings.Contains(got, "Input/output error") {
 		t.Errorf("read %q, %v; want EIO in the end", got, err)
+	}
+}
+
+// counter is a file system that counts the LOOKUPs of its file.
+type counter struct {
+	*oneFile
+	lookups *atomic.Int64
+	wait    func() // called by each LOOKUP
+}
+
+func (c counter) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	if c.wait != nil {
+		c.wait()
+	}
+	c.lookups.Add(1)
+	return c.oneFile.Lookup(cancel, in, name, out)
+}
+
+func (c counter) Forget(_, lookups uint64) { c.lookups.Add(-int64(lookups)) }
+
+// Of a LOOKUP that is answered late, and then once more, the kernel counts
+// one. (On a machine that was starved, inodes were never forgotten.)
+func TestLookupTwice(t *testing.T) {
+	var lookups atomic.Int64
+	hang, done := make(chan bool), make(chan bool)
+	fs := counter{newFile("text\n", nil), &lookups, nil}
+	slow := fs
+	slow.wait = func() { <-hang }
+	c, dir := mount(t, device.Config{FS: slow, Late: fs, Deadline: 20 * time.Millisecond})
+	if got, err := cat(dir + "/f"); err != nil || got != "text\n" {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	if n := lookups.Load(); n != 1 {
+		t.Fatalf("%d LOOKUPs are counted before the slow answer, want 1", n)
+	}
+	before := c.Served()
+	close(hang)
+	go func() {
+		for c.Served() == before || lookups.Load() != 1 {
+			time.Sleep(time.Millisecond)
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Errorf("%d LOOKUPs are counted, want the one that the kernel knows", lookups.Load())
 	}
 }
