@@ -30,6 +30,7 @@ type monitor struct {
 	fs       atomic.Pointer[fusefs.FS] // nil: nothing is known yet
 
 	active                         atomic.Bool // this process serves
+	takeovers                      map[takeover.Cause]*atomic.Uint64
 	repaired, unrepaired, replayed atomic.Uint64
 
 	mu       sync.Mutex
@@ -43,7 +44,7 @@ type monitor struct {
 const stuck = time.Minute
 
 func newMonitor() *monitor {
-	m := &monitor{registry: prometheus.NewRegistry(), notReady: errors.New("starting")}
+	m := &monitor{registry: prometheus.NewRegistry(), notReady: errors.New("starting"), takeovers: map[takeover.Cause]*atomic.Uint64{}}
 	m.looked.Store(time.Now().UnixNano())
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.gauge("podproc_build_info", "Always 1; the version is the label.", prometheus.Labels{"version": version}, func() float64 { return 1 })
@@ -53,6 +54,16 @@ func newMonitor() *monitor {
 		}
 		return 0
 	})
+	// From the start and by all causes: of what is not there yet an increase
+	// cannot be seen.
+	for _, cause := range []takeover.Cause{takeover.First, takeover.HandedOver, takeover.Died, takeover.Silent} {
+		n := new(atomic.Uint64)
+		m.takeovers[cause] = n
+		m.counter("podproc_takeovers_total", "Connections that this process has begun to serve, by cause.", prometheus.Labels{"cause": string(cause)}, n)
+	}
+	m.counter("podproc_replayed_requests_total", "Requests answered that the process before had left.", nil, &m.replayed)
+	m.counter("podproc_repaired_mounts_total", "Mounts in running containers that were dead, or the kernel's, and show their container again.", nil, &m.repaired)
+	m.counter("podproc_failed_repairs_total", "Mounts in running containers that could not be repaired, each time that it was tried; the log names them.", nil, &m.unrepaired)
 	return m
 }
 
@@ -71,7 +82,7 @@ func (m *monitor) watch(fs *fusefs.FS) {
 		"podproc_overdue_reads_total": {"Requests that took longer than the deadline.", &fs.Stats.Overdue},
 		"podproc_panics_total":        {"Requests that made a handler panic.", &fs.Stats.Panics},
 	} {
-		m.counter(name, c.help, nil, func() float64 { return float64(c.value.Load()) })
+		m.counter(name, c.help, nil, c.value)
 	}
 	m.gauge("podproc_containers", "Containers whose files are served.", nil, func() float64 { return float64(fs.Containers()) })
 }
@@ -79,23 +90,13 @@ func (m *monitor) watch(fs *fusefs.FS) {
 // leads begins to tell of what a process has taken over and looks after.
 func (m *monitor) leads(l *takeover.Lead, cause takeover.Cause, since time.Time) {
 	m.active.Store(true)
-	m.counter("podproc_takeovers_total", "Connections that this process has begun to serve, by cause.", prometheus.Labels{"cause": string(cause)}, func() float64 { return 1 })
+	m.takeovers[cause].Add(1)
 	m.gauge("podproc_peers", "Processes that hold the connection and could serve instead of this one.", nil, func() float64 { return float64(l.Peers()) })
 	m.gauge("podproc_connection_age_seconds", "Time since the file system was mounted.", nil, func() float64 { return time.Since(since).Seconds() })
-	for name, c := range map[string]struct {
-		help  string
-		value *atomic.Uint64
-	}{
-		"podproc_replayed_requests_total": {"Requests answered that the process before had left.", &m.replayed},
-		"podproc_repaired_mounts_total":   {"Mounts in running containers that were dead, or the kernel's, and show their container again.", &m.repaired},
-		"podproc_failed_repairs_total":    {"Mounts in running containers that could not be repaired; the log names them.", &m.unrepaired},
-	} {
-		m.counter(name, c.help, nil, func() float64 { return float64(c.value.Load()) })
-	}
 }
 
-func (m *monitor) counter(name, help string, labels prometheus.Labels, value func() float64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, value))
+func (m *monitor) counter(name, help string, labels prometheus.Labels, value *atomic.Uint64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(value.Load()) }))
 }
 
 func (m *monitor) gauge(name, help string, labels prometheus.Labels, value func() float64) {

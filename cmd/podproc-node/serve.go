@@ -99,6 +99,7 @@ func alone(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 		_ = server.Unmount()
 		return err
 	}
+	monitor.active.Store(true)
 	monitor.setReady(nil)
 	log.Info("serving", "mount", o.mount, "cgroups", fs.Mode(), "version", version)
 	fmt.Fprintln(stdout, "ready")

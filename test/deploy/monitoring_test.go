@@ -43,22 +43,29 @@ func exported(t *testing.T, root string) map[string]bool {
 	return names
 }
 
-// TestMetricsExist: dashboard and alerts ask for what is served.
-func TestMetricsExist(t *testing.T) {
+// TestMetrics: dashboard and alerts ask for what is served, and for all of it.
+func TestMetrics(t *testing.T) {
 	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := exported(t, root)
+	shown := make(map[string]bool)
 	for _, file := range []string{"dashboard.json", "rules.yaml"} {
 		text, err := os.ReadFile(filepath.Join(root, "deploy", "chart", "monitoring", file))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range metricName.FindAllString(string(text), -1) {
-			if !names[strings.TrimSuffix(name, "_bucket")] {
+			name = strings.TrimSuffix(name, "_bucket")
+			if shown[name] = true; !names[name] {
 				t.Errorf("%s: no metric %s in the source", file, name)
 			}
+		}
+	}
+	for name := range names {
+		if !shown[name] {
+			t.Errorf("%s is neither on the dashboard nor in an alert", name)
 		}
 	}
 }
