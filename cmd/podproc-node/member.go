@@ -93,7 +93,7 @@ func (m *member) first(ctx context.Context) error {
 	}
 	server, err := fusefs.Mount(m.fs, m.at)
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	if err := selfTest(ctx, m.fs, m.at); err != nil {
 		_ = server.Unmount()
@@ -148,7 +148,7 @@ func (m *member) remount() (*fusefs.Server, error) {
 	m.log.Info("another version has mounted with other FUSE options: mounting afresh")
 	server, err := fusefs.Replace(m.fs, m.at)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	m.repairNow()
 	return server, nil
@@ -252,7 +252,7 @@ func (m *member) files() (list []string) {
 }
 
 func (o *options) point() mounts.Point {
-	return mounts.Point{Namespace: o.namespace, Dir: path.Clean(o.mount)}
+	return mounts.Point{Namespace: o.namespace, Dir: path.Clean(o.mount), Context: o.selinuxContext}
 }
 
 func (m *member) tree() mounts.Tree {

@@ -14,11 +14,13 @@ import (
 
 	"github.com/podproc/podproc/cmd/internal/logging"
 	"github.com/podproc/podproc/fusefs"
+	"github.com/podproc/podproc/fusefs/mounts"
 )
 
 // options are the flags of serve.
 type options struct {
 	mount, namespace   string
+	selinuxContext     string
 	ctl                string
 	standby            bool
 	grace, silence     time.Duration
@@ -36,6 +38,7 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f.BoolVar(&o.standby, "standby", false, "serve only when the process that serves is gone (with --ctl)")
 	f.DurationVar(&o.silence, "silence", time.Second, "how long the process that serves may give no sign of life before another one of --ctl kills it and serves")
 	f.DurationVar(&o.grace, "grace", 25*time.Second, "how long the last process of --ctl waits for another one, when it is to end, before it gives the containers the kernel's files; less than terminationGracePeriodSeconds")
+	f.StringVar(&o.selinuxContext, "selinux-context", "", "SELinux `CONTEXT` of all files of what is mounted from then on, as in system_u:object_r:container_file_t:s0, for nodes whose policy lets containers read no FUSE file system; default: as the policy says")
 	f.StringVar(&o.sys, "sys", "/sys", "`DIR` where sysfs is")
 	f.StringVar(&o.cgroup, "cgroup", "/sys/fs/cgroup", "`DIR` where the node's cgroup hierarchies are mounted (in a pod: /proc/1/root/sys/fs/cgroup)")
 	f.BoolVar(&o.ownCgroupNamespace, "own-cgroup-namespace", false, "take the own cgroup namespace for the node's, where that cannot be told")
@@ -79,6 +82,14 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return alone(ctx, &o, stdout, log)
 }
 
+// explain says what to do about what a mount failed for.
+func explain(err error) error {
+	if errors.Is(err, mounts.ErrContext) {
+		return fmt.Errorf("%w: leave --selinux-context out where SELinux is not enabled, or give a context that the node's policy has", err)
+	}
+	return err
+}
+
 // alone serves without others.
 func alone(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) error {
 	fs, err := fusefs.New(fusefs.Config{Proc: o.proc, Sys: o.sys, Cgroup: o.cgroup, Freshness: o.freshness, Log: log})
@@ -93,7 +104,7 @@ func alone(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	at := o.point()
 	server, err := fusefs.Mount(fs, at)
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	if err := selfTest(ctx, fs, at); err != nil {
 		_ = server.Unmount()

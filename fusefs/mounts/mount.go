@@ -21,7 +21,6 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +39,14 @@ type Point struct {
 	Namespace string
 	// Dir is an absolute path there. It is made when it is missing.
 	Dir string
+	// Context is the SELinux context of all files of what is mounted, as in
+	// "system_u:object_r:container_file_t:s0". Empty: as the node's policy
+	// says.
+	Context string
 }
+
+// ErrContext says that the kernel takes no SELinux context, or not this one.
+var ErrContext = errors.New("the kernel does not take this SELinux context for a mount")
 
 // source is what mountinfo shows as the source of what was mounted at the
 // point, and of all bind mounts of it. It is the same for every process, until
@@ -77,7 +83,8 @@ func (p Point) Mount(dev *os.File) error {
 	if err != nil {
 		return err
 	}
-	fs, err := superblock(dev, source)
+	o := p.options(dev, source)
+	fs, err := superblock(o)
 	if err != nil && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
@@ -88,7 +95,7 @@ func (p Point) Mount(dev *os.File) error {
 			return err
 		}
 		if fs == nil {
-			return mountOld(dev, source, dir)
+			return mountOld(o, dir)
 		}
 		if err := unix.MoveMount(int(fs.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return fmt.Errorf("attach file system at %s: %w", dir, err)
@@ -105,7 +112,7 @@ func (p Point) Replace(dev *os.File) error {
 	if err != nil {
 		return err
 	}
-	fs, err := superblock(dev, source)
+	fs, err := superblock(p.options(dev, source))
 	if err != nil {
 		return err
 	}
@@ -230,41 +237,6 @@ func (t *thread) clear(dir string, flags int) error {
 	}
 }
 
-// superblock makes the file system, and returns it as a mount that is
-// nowhere yet. ENOSYS before Linux 5.2; the file is nil with any error.
-func superblock(dev *os.File, source string) (*os.File, error) {
-	ctx, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("open file system type fuse: %w", err)
-	}
-	defer unix.Close(ctx)
-	for _, o := range [...][2]string{
-		{"source", source},
-		{"subtype", subtype},
-		{"fd", strconv.Itoa(descriptor(dev))},
-		{"rootmode", rootmode},
-		{"user_id", "0"},
-		{"group_id", "0"},
-	} {
-		if err := unix.FsconfigSetString(ctx, o[0], o[1]); err != nil {
-			return nil, fmt.Errorf("set option %s of file system: %w", o[0], err)
-		}
-	}
-	for _, o := range [...]string{"allow_other", "default_permissions"} {
-		if err := unix.FsconfigSetFlag(ctx, o); err != nil {
-			return nil, fmt.Errorf("set option %s of file system: %w", o, err)
-		}
-	}
-	if err := unix.FsconfigCreate(ctx); err != nil {
-		return nil, fmt.Errorf("create file system: %w", err)
-	}
-	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("mount file system: %w", err)
-	}
-	return os.NewFile(uintptr(fd), source), nil
-}
-
 // descriptor returns the number of file, which stays in the mode, blocking or
 // not, that it is in; Fd would change that. -1 if the file is closed.
 func descriptor(file *os.File) int {
@@ -273,17 +245,4 @@ func descriptor(file *os.File) int {
 		_ = c.Control(func(fd uintptr) { n = int(fd) })
 	}
 	return n
-}
-
-// rootmode is S_IFDIR in octal.
-const rootmode = "40000"
-
-// mountOld is superblock and attach in one, for Linux < 5.2.
-func mountOld(dev *os.File, source, dir string) error {
-	options := fmt.Sprintf("fd=%d,rootmode=%s,user_id=0,group_id=0,allow_other,default_permissions", descriptor(dev), rootmode)
-	err := unix.Mount(source, dir, "fuse."+subtype, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
-	if err != nil {
-		return fmt.Errorf("mount file system at %s: %w", dir, err)
-	}
-	return nil
 }

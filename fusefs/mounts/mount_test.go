@@ -4,8 +4,11 @@
 package mounts
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +62,7 @@ func TestMountReplacesWhatIsDeadOrStuck(t *testing.T) {
 	// A second one on top, as an older podproc may have left it. Its INIT is
 	// never answered: whoever touches it waits.
 	stuck := fuseDevice(t)
-	fs, err := superblock(stuck, "podproc-test")
+	fs, err := superblock(Point{}.options(stuck, "podproc-test"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,11 +90,41 @@ func TestMountOld(t *testing.T) {
 	if err := os.Mkdir(p.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := mountOld(fuseDevice(t), "podproc-test", p.Dir); err != nil {
+	if err := mountOld(p.options(fuseDevice(t), "podproc-test"), p.Dir); err != nil {
 		t.Fatal(err)
 	}
 	if n := ours(t, p); n != 1 {
 		t.Fatalf("%d mounts, want 1", n)
+	}
+}
+
+// A context is an option among others, and none where none is asked for.
+func TestContext(t *testing.T) {
+	dev := fuseDevice(t)
+	fd := strconv.Itoa(descriptor(dev))
+	const context = "system_u:object_r:container_file_t:s0:c1,c2"
+	for _, test := range []struct{ context, want string }{
+		{"", "fd=" + fd + ",rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"},
+		{context, "fd=" + fd + ",rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,context=\"" + context + "\""},
+	} {
+		source, got := old(Point{Context: test.context}.options(dev, "podproc-test"))
+		if source != "podproc-test" || got != test.want {
+			t.Errorf("source %q, options %s\nwant %s", source, got, test.want)
+		}
+	}
+	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+		return // it would be taken
+	}
+	p := point(t, "")
+	p.Context = context
+	if err := p.Mount(dev); !errors.Is(err, ErrContext) || !strings.Contains(err.Error(), context) {
+		t.Errorf("a context without SELinux: %v", err)
+	}
+	if err := os.Mkdir(p.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := mountOld(p.options(dev, "podproc-test"), p.Dir); !errors.Is(err, ErrContext) {
+		t.Errorf("a context without SELinux, the old way: %v", err)
 	}
 }
 

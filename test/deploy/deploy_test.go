@@ -50,6 +50,7 @@ func tools(t *testing.T) (root, helm string) {
 var everything = []string{
 	"namespace.create=true", "certificates.source=cert-manager", "monitoring.serviceMonitor.enabled=true",
 	"monitoring.rules.enabled=true", "monitoring.dashboard.enabled=true", "node.seLinuxOptions.type=spc_t",
+	"node.mountContext=system_u:object_r:container_file_t:s0",
 	"injection.keys={example.com/lxcfs}", "injection.userNamespaces=true", "webhook.hostNetwork=true",
 	"webhook.port=9443", "imagePullSecrets[0].name=pull", "webhook.extraArgs={--log-level=debug}",
 	"node.extraArgs={--log-level=debug}", "webhook.podLabels.a=b", "node.podAnnotations.a=b",
@@ -98,6 +99,7 @@ func TestSchema(t *testing.T) {
 		{"injection.keys={a b}", "keys"},
 		{"image.digest=sha256:1", "digest"},
 		{"node.maxUnavailable=0", "maxUnavailable"},
+		{"node.mountContext=container_file_t", "mountContext"},
 		{"node.resources.limit.memory=1Gi", "limit"},
 		{"monitoring.serviceMonitor.interval=often", "interval"},
 	} {
@@ -201,6 +203,9 @@ func TestFlags(t *testing.T) {
 	text, err := Manifest{"everything", everything}.Render(root, helm)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := []byte("- --selinux-context=system_u:object_r:container_file_t:s0\n"); bytes.Count(text, want) != 2 {
+		t.Errorf("node.mountContext does not become the argument %s", want)
 	}
 	plain, err := Manifests[0].Render(root, helm)
 	if err != nil {
