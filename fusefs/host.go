@@ -135,6 +135,7 @@ func merge(into, from *procfile.Host) {
 	into.Stat = cmp.Or(from.Stat, into.Stat)
 	into.Swaps = cmp.Or(from.Swaps, into.Swaps)
 	into.Online = cmp.Or(from.Online, into.Online)
+	into.Uptime = cmp.Or(from.Uptime, into.Uptime)
 }
 
 // read reads the file, which stays open, from its beginning. Its caller holds

@@ -285,6 +285,7 @@ proc/meminfo l
 proc/cpuinfo l
 proc/stat l
 proc/swaps l
+proc/uptime l
 sys d
 sys/devices d
 sys/devices/system d

@@ -54,6 +54,7 @@ var nodes = []node{
 	{34, "proc/stat", served("proc/stat")},
 	{35, "proc/swaps", served("proc/swaps")},
 	{36, "sys/devices/system/cpu/online", served("sys/devices/system/cpu/online")},
+	{37, "proc/uptime", served("proc/uptime")},
 }
 
 // served is the row of procfile's table for path.

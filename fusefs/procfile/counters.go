@@ -57,6 +57,9 @@ func (c *Counters) Started() bool { return c.started }
 // Birth returns the container's birth, since boot, as told at the first look.
 func (c *Counters) Birth() time.Duration { return c.birth }
 
+// Age returns how old the container was at the last look.
+func (c *Counters) Age() time.Duration { return c.at - c.birth }
+
 // Advance takes a look: at the time now the container has the CPUs cpus and
 // has used s. birth is the start of the container's oldest process and is
 // only asked for at the first look. Both times are since the host's boot.

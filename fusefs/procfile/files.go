@@ -19,6 +19,7 @@ const (
 	HostStatFile
 	HostSwapsFile
 	HostOnlineFile
+	HostUptimeFile
 	NumSources
 )
 
@@ -50,6 +51,10 @@ var sources = [NumSources]struct {
 		h.Online, err = ParseOnline(b)
 		return err
 	}},
+	HostUptimeFile: {path: "proc/uptime", parse: func(h *Host, b []byte) (err error) {
+		h.Uptime, err = ParseUptime(b)
+		return err
+	}},
 }
 
 // Path returns where the kernel has the file, relative to the root:
@@ -69,6 +74,7 @@ type Host struct {
 	Stat    *HostStat
 	Swaps   *HostSwaps
 	Online  *HostOnline
+	Uptime  *HostUptime
 }
 
 // Parse sets what h holds of s from the file's text, which it keeps: the
@@ -165,6 +171,17 @@ var Files = []File{
 				return Online(dst, h.Online, CPUs{})
 			}
 			return Online(dst, h.Online, c.CPUs)
+		},
+	},
+	{
+		Path: "proc/uptime", Host: HostUptimeFile,
+		Sources: []Source{HostUptimeFile, HostOnlineFile},
+		Needs:   NeedCPUs | NeedCounters,
+		Render: func(dst []byte, h *Host, c *Container) []byte {
+			if c == nil {
+				return Uptime(dst, h.Uptime, nil)
+			}
+			return Uptime(dst, h.Uptime, c.Counters)
 		},
 	},
 }

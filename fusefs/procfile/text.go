@@ -75,6 +75,12 @@ func appendLeft(dst []byte, n uint64, w int) []byte {
 	return appendBlanks(dst, w-(len(dst)-start))
 }
 
+// endLine ends the line that begins at start with blanks and a newline, so that
+// it has at least size bytes.
+func endLine(dst []byte, start, size int) []byte {
+	return append(appendBlanks(dst, size-1-(len(dst)-start)), '\n')
+}
+
 // setRight writes n right-aligned over field; the highest number that fits in
 // place of one that does not.
 func setRight(field []byte, n uint64) {
