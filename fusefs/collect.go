@@ -30,9 +30,10 @@ const (
 	readerAge = time.Minute
 )
 
-// Run forgets what is gone, until ctx ends. drop is Conn.Drop of the
+// Run forgets what is gone, and samples load averages, until ctx ends. drop is Conn.Drop of the
 // connection that is served.
 func (fs *FS) Run(ctx context.Context, drop func(parent uint64, name string) error) {
+	go fs.sampleLoads(ctx)
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
 	for {

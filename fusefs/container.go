@@ -23,8 +23,11 @@ type container struct {
 	used     atomic.Int64  // when it was last asked for, since boot
 	reads    chan struct{} // bounds kernel reads
 
+	loadRead atomic.Int64 // when its load average was last read, since boot
+
 	mu       sync.Mutex // guards what follows; never held across a kernel read
 	counters *procfile.Counters
+	load     *procfile.Load
 }
 
 func newContainer(b cgroup.Boundary, counters *procfile.Counters) *container {

@@ -136,6 +136,7 @@ func merge(into, from *procfile.Host) {
 	into.Swaps = cmp.Or(from.Swaps, into.Swaps)
 	into.Online = cmp.Or(from.Online, into.Online)
 	into.Uptime = cmp.Or(from.Uptime, into.Uptime)
+	into.Loadavg = cmp.Or(from.Loadavg, into.Loadavg)
 }
 
 // read reads the file, which stays open, from its beginning. Its caller holds

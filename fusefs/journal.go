@@ -19,6 +19,7 @@ const (
 	kindOwner    = 'o' // inode, boundary: the inode has found its container
 	kindForget   = 'f' // inode: the kernel has dropped it
 	kindCounters = 'c' // boundary, then the counters of /proc/stat
+	kindLoad     = 'l' // boundary, when it was last read, then the load average
 	kindGone     = 'g' // boundary: nothing is known of it any more
 )
 
@@ -59,6 +60,8 @@ func (fs *FS) Apply(record []byte) error {
 		fs.applyForget(r.uvarint())
 	case kindCounters:
 		err = fs.applyCounters(r.string(), &r)
+	case kindLoad:
+		err = fs.applyLoad(r.string(), r.uvarint(), &r)
 	case kindGone:
 		err = fs.applyGone(r.string(), &r)
 	}
@@ -158,6 +161,9 @@ func (fs *FS) Records(yield func(record []byte)) {
 			if r, err := c.appendCounters(nil); err == nil {
 				yield(r)
 			}
+		}
+		if c.load != nil {
+			yield(c.appendLoad(nil))
 		}
 		c.mu.Unlock()
 	}

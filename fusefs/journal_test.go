@@ -9,9 +9,10 @@ import "testing"
 // holds, it is an error or it is applied, and what is known stays sound.
 func FuzzApply(f *testing.F) {
 	for _, r := range []string{
-		"", "o", "f", "c", "g", "x", "o\x80", "c\xff\xff\xff\xff\x0f", "f\x85\x80\x80\x80\x80\x80\x80\x80\x20",
+		"", "o", "f", "c", "g", "l", "x", "o\x80", "c\xff\xff\xff\xff\x0f", "f\x85\x80\x80\x80\x80\x80\x80\x80\x20",
 		"o\x81\x80\x80\x80\x80\x80\x80\x80\x20\x1dnamed 1 memory:/podproc-1.scope",
 		"g\x1dnamed 1 memory:/podproc-1.scope", "c\x1dnamed 1 memory:/podproc-1.scope\x01",
+		"l\x1dnamed 1 memory:/podproc-1.scope\x07\x01\x01\x02\x03\x04\x05\x06\x07\x08",
 	} {
 		f.Add([]byte(r))
 	}

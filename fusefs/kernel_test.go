@@ -286,6 +286,7 @@ proc/cpuinfo l
 proc/stat l
 proc/swaps l
 proc/uptime l
+proc/loadavg l
 sys d
 sys/devices d
 sys/devices/system d

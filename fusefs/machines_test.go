@@ -144,8 +144,8 @@ func (m *machine) now(t *testing.T) time.Duration {
 	return time.Duration(s*100) * (time.Second / 100)
 }
 
-// look finds out all that podproc finds out of a reader's container.
-func (m *machine) look(t *testing.T, fs *cgroup.FS, host *procfile.Host, tid uint32) *procfile.Container {
+// look finds out all that podproc finds out of a reader's container for a file.
+func (m *machine) look(t *testing.T, fs *cgroup.FS, host *procfile.Host, tid uint32, f *procfile.File) *procfile.Container {
 	t.Helper()
 	b, err := fs.Boundary(tid)
 	if err != nil {
@@ -156,13 +156,19 @@ func (m *machine) look(t *testing.T, fs *cgroup.FS, host *procfile.Host, tid uin
 		t.Fatal(err)
 	}
 	defer c.Close()
-	v := &procfile.Container{Memory: new(view.Memory), Tasks: new(view.Tasks), Counters: new(procfile.Counters)}
+	v := &procfile.Container{Memory: new(view.Memory), Tasks: new(view.Tasks), Counters: new(procfile.Counters), Load: new(procfile.Load)}
 	var cpu view.CPU
 	var used view.CPUTime
+	var load view.Load
 	birth, err := c.Birth()
-	if err := errors.Join(err, c.Memory(v.Memory), c.CPU(&cpu), c.CPUTime(&used), c.Tasks(v.Tasks)); err != nil {
+	tasks := c.Tasks
+	if f.Needs&procfile.NeedLoad != 0 {
+		tasks = c.Visible
+	}
+	if err := errors.Join(err, c.Memory(v.Memory), c.CPU(&cpu), c.CPUTime(&used), tasks(v.Tasks), c.Load(&load, 100)); err != nil {
 		t.Fatal(err)
 	}
+	v.Load.Sample(m.now(t), birth, &load)
 	v.CPUs = procfile.CountCPUs(&cpu, host.Online)
 	v.Counters.Advance(m.now(t), birth, v.CPUs, &used)
 	return v
@@ -175,10 +181,9 @@ func TestMachines(t *testing.T) {
 			fs, host := m.cgroups(t), m.host(t)
 			var got []txtar.File
 			for _, tid := range m.readers {
-				v := m.look(t, fs, host, tid)
 				for i := range procfile.Files {
 					f := &procfile.Files[i]
-					text := f.Render(nil, host, v)
+					text := f.Render(nil, host, m.look(t, fs, host, tid, f))
 					checkText(t, f, text)
 					got = append(got, txtar.File{Name: fmt.Sprintf("want/%d/%s", tid, f.Path), Data: text})
 				}

@@ -55,6 +55,7 @@ var nodes = []node{
 	{35, "proc/swaps", served("proc/swaps")},
 	{36, "sys/devices/system/cpu/online", served("sys/devices/system/cpu/online")},
 	{37, "proc/uptime", served("proc/uptime")},
+	{38, "proc/loadavg", served("proc/loadavg")},
 }
 
 // served is the row of procfile's table for path.

@@ -14,7 +14,7 @@ func TestIndicesAreForEver(t *testing.T) {
 		"": 0, ".inode": 1, "proc": 2, "sys": 3,
 		"sys/devices": 4, "sys/devices/system": 5, "sys/devices/system/cpu": 6,
 		"proc/meminfo": 32, "proc/cpuinfo": 33, "proc/stat": 34, "proc/swaps": 35,
-		"sys/devices/system/cpu/online": 36, "proc/uptime": 37,
+		"sys/devices/system/cpu/online": 36, "proc/uptime": 37, "proc/loadavg": 38,
 	}
 	seen := map[uint8]string{}
 	for _, n := range nodes {

@@ -66,6 +66,9 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 		}
 		v.container.Tasks = &v.tasks
 	}
+	if f.Needs&procfile.NeedLoad != 0 {
+		return fs.renderLoad(f, c, cg, host, v, dst)
+	}
 	if f.Needs&procfile.NeedCounters == 0 {
 		return f.Render(dst, host, &v.container), nil
 	}

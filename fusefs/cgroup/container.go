@@ -6,6 +6,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/podproc/podproc/fusefs/view"
 )
@@ -19,6 +20,8 @@ type Container struct {
 	chains []chain
 	by     [numControllers]*chain
 	main   *chain // the one that the boundary's id is of
+
+	namespace atomic.Pointer[pidNamespace] // nil: not known yet
 }
 
 // chain is the way from a boundary to the root in one hierarchy.
@@ -68,7 +71,7 @@ func (fs *FS) Open(b Boundary) (*Container, error) {
 // nothing is read from the ones above.
 func (fs *FS) climb(ch *chain, p place) error {
 	shared := nodeWide(p.path)
-	up := p.h == fs.by[memory] || p.h == fs.by[cpu] || p.h == fs.by[cpuset]
+	up := p.h == fs.by[memory] || p.h == fs.by[cpu] || p.h == fs.by[cpuset] || p.h == fs.by[pids]
 	for path, ok := p.path, true; ok; path, ok = parent(path) {
 		d, err := fs.dir(p.h, path)
 		if err != nil {

@@ -209,3 +209,12 @@ func statField(b []byte, n int) (uint64, error) {
 	}
 	return 0, fmt.Errorf("no field %d in %.200q", n, b)
 }
+
+// statState returns the state of a task, one letter, from the text of its stat.
+func statState(b []byte) (byte, error) {
+	i := bytes.LastIndexByte(b, ')')
+	if i < 0 || len(b) < i+4 || b[i+1] != ' ' || b[i+3] != ' ' {
+		return 0, fmt.Errorf("no state in %.200q", b)
+	}
+	return b[i+2], nil
+}

@@ -246,22 +246,33 @@ func (p process) namespaceInit(places []place) ([]place, error) {
 // namespacePid returns in how many pid namespaces, from FS's own on inwards, p
 // has a pid, and its pid in the innermost.
 func (p process) namespacePid() (depth int, pid uint64, err error) {
+	pids, err := p.namespacePids()
+	if len(pids) > 0 {
+		pid = pids[len(pids)-1]
+	}
+	return len(pids), pid, err
+}
+
+// namespacePids returns p's pid in each of its pid namespaces, from FS's own
+// on inwards.
+func (p process) namespacePids() (pids []uint64, err error) {
 	b, err := p.read("status")
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	_, rest, ok := bytes.Cut(b, []byte("\nNSpid:"))
 	line, _, ok2 := bytes.Cut(rest, []byte("\n"))
 	if !ok || !ok2 {
-		return 0, 0, fmt.Errorf("parse %s/%d/status: no NSpid line", p.fs.proc, p.id)
+		return nil, fmt.Errorf("parse %s/%d/status: no NSpid line", p.fs.proc, p.id)
 	}
 	for f := range bytes.FieldsSeq(line) {
-		if pid, ok = parseUint(f); !ok {
-			return 0, 0, fmt.Errorf("parse %s/%d/status: NSpid:%.100q", p.fs.proc, p.id, line)
+		pid, ok := parseUint(f)
+		if !ok {
+			return nil, fmt.Errorf("parse %s/%d/status: NSpid:%.100q", p.fs.proc, p.id, line)
 		}
-		depth++
+		pids = append(pids, pid)
 	}
-	return depth, pid, nil
+	return pids, nil
 }
 
 // namespace returns the name of p's pid namespace, "" where the kernel does

@@ -22,6 +22,7 @@ func someContainer(t testing.TB, h *Host) *Container {
 		CPUs:     CountCPUs(v, h.Online),
 		Counters: new(Counters),
 		Tasks:    &view.Tasks{Known: true, Total: 3},
+		Load:     sampled(12, view.Load{Running: 2, Total: 3}),
 	}
 	c.Counters.Advance(time.Hour, time.Minute, c.CPUs, used(time.Minute, time.Second))
 	return c

@@ -20,6 +20,7 @@ const (
 	HostSwapsFile
 	HostOnlineFile
 	HostUptimeFile
+	HostLoadavgFile
 	NumSources
 )
 
@@ -55,6 +56,10 @@ var sources = [NumSources]struct {
 		h.Uptime, err = ParseUptime(b)
 		return err
 	}},
+	HostLoadavgFile: {path: "proc/loadavg", parse: func(h *Host, b []byte) (err error) {
+		h.Loadavg, err = ParseLoadavg(b)
+		return err
+	}},
 }
 
 // Path returns where the kernel has the file, relative to the root:
@@ -75,6 +80,7 @@ type Host struct {
 	Swaps   *HostSwaps
 	Online  *HostOnline
 	Uptime  *HostUptime
+	Loadavg *HostLoadavg
 }
 
 // Parse sets what h holds of s from the file's text, which it keeps: the
@@ -94,6 +100,7 @@ const (
 	NeedCPUs                      // Container.CPUs
 	NeedCounters                  // Container.Counters, advanced
 	NeedTasks                     // Container.Tasks
+	NeedLoad                      // Container.Load, and what its reader sees as Container.Tasks
 )
 
 // Container is what is known of one container at one moment.
@@ -102,6 +109,7 @@ type Container struct {
 	CPUs     CPUs
 	Counters *Counters
 	Tasks    *view.Tasks
+	Load     *Load
 }
 
 // File is a file that is served.
@@ -182,6 +190,17 @@ var Files = []File{
 				return Uptime(dst, h.Uptime, nil)
 			}
 			return Uptime(dst, h.Uptime, c.Counters)
+		},
+	},
+	{
+		Path: "proc/loadavg", Host: HostLoadavgFile,
+		Sources: []Source{HostLoadavgFile},
+		Needs:   NeedLoad,
+		Render: func(dst []byte, h *Host, c *Container) []byte {
+			if c == nil {
+				return Loadavg(dst, h.Loadavg, nil, nil)
+			}
+			return Loadavg(dst, h.Loadavg, c.Load, c.Tasks)
 		},
 	},
 }

@@ -9,14 +9,17 @@ import (
 	"strconv"
 )
 
-// HostUptime is the host's /proc/uptime, in ticks.
-type HostUptime struct{ up, idle uint64 }
+// HostUptime is the host's /proc/uptime.
+type HostUptime struct {
+	line     []byte // without its newline
+	up, idle uint64 // ticks
+}
 
 // ParseUptime parses the host's /proc/uptime.
 func ParseUptime(text []byte) (*HostUptime, error) {
 	line, ok := bytes.CutSuffix(text, []byte("\n"))
 	up, idle, ok2 := bytes.Cut(line, []byte(" "))
-	h := new(HostUptime)
+	h := &HostUptime{line: line}
 	var ok3, ok4 bool
 	h.up, ok3 = parseHundredths(up)
 	h.idle, ok4 = parseHundredths(idle)
@@ -58,12 +61,11 @@ func appendHundredths(dst []byte, n uint64) []byte {
 func Uptime(dst []byte, h *HostUptime, c *Counters) []byte {
 	const size = 48
 	start := len(dst)
-	up, idle := h.up, h.idle
-	if c != nil {
-		up, idle = uint64(c.Age())/tick, c.total().idle
+	if c == nil {
+		return endLine(append(dst, h.line...), start, size)
 	}
-	dst = appendHundredths(dst, up)
+	dst = appendHundredths(dst, uint64(c.Age())/tick)
 	dst = append(dst, ' ')
-	dst = appendHundredths(dst, idle)
+	dst = appendHundredths(dst, c.total().idle)
 	return endLine(dst, start, size)
 }

@@ -62,7 +62,7 @@ func FuzzUptime(f *testing.F) {
 		if err != nil || n < 1 || n > 200 || ns > 1<<62/200 {
 			return
 		}
-		if got := unchanged(t, text, func(dst []byte) []byte { return Uptime(dst, h, nil) }); len(text) < 48 && squeeze(got) != squeeze(text) {
+		if got := unchanged(t, text, func(dst []byte) []byte { return Uptime(dst, h, nil) }); squeeze(got) != squeeze(text) {
 			t.Errorf("the host's %q became %q", text, got)
 		}
 		got := unchanged(t, text, func(dst []byte) []byte { return Uptime(dst, h, countersAt(n, ns)) })

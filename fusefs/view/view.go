@@ -100,3 +100,13 @@ type Tasks struct {
 	// count them. Who reads runs, so known is at least 1 running.
 	Running, Blocked uint64
 }
+
+// Load is how busy the container's tasks (threads) are at one moment.
+type Load struct {
+	Running uint64 // runnable
+	Blocked uint64 // uninterruptible
+	Total   uint64
+	// LastPID is the newest one's number in the container's pid namespace; 0
+	// where that is not known.
+	LastPID uint64
+}

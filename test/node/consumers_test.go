@@ -82,7 +82,7 @@ var consumers = []consumer{
 		note: "%MEM of the container's memory; elapsed and start times are right, as uptime and btime are the machine's",
 	}, {
 		name: "`uptime`, `w`", needs: []string{"uptime"}, command: "uptime",
-		note: "the machine's uptime and load: loadavg is not served yet, and a virtual uptime would break `ps`",
+		note: "the machine's uptime and load, unless asked for: a virtual uptime breaks `ps`",
 	}, {
 		name: "busybox `top`", needs: []string{"busybox"}, command: "busybox top -bn1",
 		memory: re(`Mem: (\d+)K used, (\d+)K free`), unit: kib, showsMem: own,

@@ -44,7 +44,7 @@ func run(args []string, stdout io.Writer) error {
 		return err
 	}
 	r := recorder{cgroup: *cgroup, files: map[string][]byte{}}
-	for _, name := range []string{"proc/meminfo", "proc/cpuinfo", "proc/stat", "proc/swaps", "proc/uptime",
+	for _, name := range []string{"proc/meminfo", "proc/cpuinfo", "proc/stat", "proc/swaps", "proc/uptime", "proc/loadavg",
 		"sys/devices/system/cpu/online"} {
 		if err := r.copy(name, "/"+name); err != nil {
 			return err
@@ -116,7 +116,7 @@ func (r *recorder) link(name, path string) error {
 // process records where a process is, and its cgroups.
 func (r *recorder) process(pid string) error {
 	proc, dir := "/proc/"+pid+"/", "proc/"+pid+"/"
-	for _, name := range []string{"cgroup", "status", "stat"} {
+	for _, name := range []string{"cgroup", "status", "stat", "task/" + pid + "/stat"} {
 		if err := r.copy(dir+name, proc+name); err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (r *recorder) root(controllers string) (string, error) {
 // controlFiles records the files of a cgroup that podproc reads, or may.
 func (r *recorder) controlFiles(dir string) error {
 	for _, pattern := range []string{
-		"cgroup.controllers", "cgroup.subtree_control", "cgroup.procs", "cgroup.type",
+		"cgroup.controllers", "cgroup.subtree_control", "cgroup.procs", "cgroup.threads", "tasks", "cgroup.type",
 		"memory.max", "memory.high", "memory.current", "memory.stat", "memory.swap.max", "memory.swap.current",
 		"memory.limit_in_bytes", "memory.usage_in_bytes", "memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes",
 		"cpu.max", "cpu.stat", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpuacct.*",

@@ -32,7 +32,7 @@ var files = []file{
 	{name: "stat", mount: "/proc/stat", node: "proc/stat", volume: "podproc-stat", initial: true},
 	{name: "swaps", mount: "/proc/swaps", node: "proc/swaps", volume: "podproc-swaps", initial: true},
 	{name: "cpu/online", mount: "/sys/devices/system/cpu/online", node: "sys/devices/system/cpu/online", volume: "podproc-cpu-online", initial: true},
-	{name: "loadavg", mount: "/proc/loadavg", node: "proc/loadavg", volume: "podproc-loadavg", refuse: notServed},
+	{name: "loadavg", mount: "/proc/loadavg", node: "proc/loadavg", volume: "podproc-loadavg"},
 	{name: "uptime", mount: "/proc/uptime", node: "proc/uptime", volume: "podproc-uptime"},
 	{name: "diskstats", mount: "/proc/diskstats", node: "proc/diskstats", volume: "podproc-diskstats", refuse: notServed},
 	{name: "pressure/cpu", refuse: notAllowed},
