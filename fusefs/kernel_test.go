@@ -39,7 +39,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// read prints what "cat FILE", "hold FILE COUNT SPAN" or "write FILE" give.
+// read prints what "cat FILE", "again FILE COUNT", "hold FILE COUNT SPAN" or
+// "write FILE" give.
 func read(args []string) error {
 	switch args[0] {
 	case "cat":
@@ -49,6 +50,19 @@ func read(args []string) error {
 		}
 		_, err = os.Stdout.Write(text)
 		return err
+	case "again": // open, read to the end, close, COUNT times
+		count, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		start := time.Now()
+		for range count {
+			if text, err := os.ReadFile(args[1]); err != nil || len(text) == 0 {
+				return fmt.Errorf("%d bytes, %w", len(text), err)
+			}
+		}
+		fmt.Println(time.Since(start))
+		return nil
 	case "hold": // COUNT reads at offset 0 of one descriptor, in at least SPAN
 		f, err := os.Open(args[1])
 		if err != nil {
@@ -228,6 +242,22 @@ func TestReReadsAreCached(t *testing.T) {
 	// A GETATTR and a READ in each 100 ms, and a few for the open.
 	if n, most := s.Conn.Served()-before, uint64(2*(took/(100*time.Millisecond))+20); n > most {
 		t.Errorf("2000 reads in %s cost %d requests, want at most %d", took, n, most)
+	}
+}
+
+// Whoever opens a file each time pays for OPEN and RELEASE, and for nothing
+// else.
+func TestRequestsOfAnOpen(t *testing.T) {
+	s, dir := mount(t)
+	c := newContainer(t, 64<<20)
+	at := bind(t, dir, "proc/meminfo")
+	before := s.Conn.Served()
+	took, err := time.ParseDuration(strings.TrimSpace(c.run(t, "again", at, "2000")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, most := s.Conn.Served()-before, uint64(2*2000+2*(took/(100*time.Millisecond))+20); n > most {
+		t.Errorf("2000 times open, read and close in %s cost %d requests, want at most %d", took, n, most)
 	}
 }
 

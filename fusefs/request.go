@@ -244,9 +244,13 @@ func (fs *FS) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []by
 	return fuse.Status(unix.ENOTTY)
 }
 
-// Nothing here can be written. FLUSH and POLL stay ENOSYS, which the kernel
-// remembers: a FLUSH that nobody answers would hang a process for good, a
-// POLL keeps a machine from being suspended.
+// Flush does nothing, which the kernel remembers after ENOSYS (go-fuse's own
+// default is success): no close(2) costs a request, and none hangs for good
+// where nobody answers. The same holds for POLL, which would keep a machine
+// from being suspended.
+func (fs *FS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+
+// Nothing here can be written.
 
 func (fs *FS) SetAttr(<-chan struct{}, *fuse.SetAttrIn, *fuse.AttrOut) fuse.Status {
 	return fuse.EROFS
