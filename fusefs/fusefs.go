@@ -7,10 +7,10 @@
 // A file such as proc/meminfo is a symlink, and each READLINK of it names an
 // inode that did not exist before: .inode/meminfo-17. Whoever binds
 // proc/meminfo over a file of a container so gets an inode for this mount
-// alone. The container that mounts it, or else the one that first opens or
-// reads it, owns it for ever: its text is that container's, whoever passes by
-// later (through /proc/PID/root, say). Until then each reader sees itself, and
-// the kernel caches nothing.
+// alone. The container that mounts it, or else the one that first reads it,
+// owns it for ever: its text is that container's, whoever passes by later
+// (through /proc/PID/root, say). Until then each reader sees itself, and the
+// kernel asks for the attributes of each.
 //
 // Why a symlink, and not simply another inode for each LOOKUP of one name:
 // the kernel drops a dentry whose name has got another inode, also while
@@ -20,11 +20,12 @@
 // The kernel's page cache does the work. A GETATTR, which the kernel sends
 // when what it knows is older than the freshness bound, renders a snapshot
 // and reports its true size and its own mtime; with a new mtime the kernel
-// drops its pages and READs the snapshot. Between two GETATTRs reads cost no
-// round trip. There is no direct I/O, since sendfile does not know it.
+// drops its pages and READs the snapshot. Between two GETATTRs open, read and
+// close cost no round trip: OPEN is answered by ENOSYS, for good. There is no
+// direct I/O, since sendfile does not know it.
 //
-// What may block: reading cgroup and proc files, in GETATTR, and in OPEN and
-// READ of a new inode. These reads are bounded in all and for each container.
+// What may block: reading cgroup and proc files, in GETATTR, and in READ of a
+// new inode. These reads are bounded in all and for each container.
 // No lock but the inode's own is held across them. A request that takes
 // longer than a second is answered by Late, from the last snapshot. The
 // package never opens a file of its own mount.

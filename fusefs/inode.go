@@ -23,7 +23,7 @@ type inode struct {
 	refreshing sync.Mutex // held while a snapshot is made: one at a time
 
 	mu    sync.Mutex    // guards what follows; held for moments only
-	owner *container    // nil: nobody has opened it yet
+	owner *container    // nil: no container has read it yet
 	hint  *container    // the last container that has looked it up
 	used  time.Duration // since boot, when somebody who is not the owner last came
 	// lookups is the kernel's count. It is not known of an inode that came

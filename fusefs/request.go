@@ -104,7 +104,9 @@ func (fs *FS) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Statu
 	return []byte(n.target(fs.next.Add(1) & numberMask)), fuse.OK
 }
 
-// GetAttr makes a snapshot if need be and reports its size and time.
+// GetAttr makes a snapshot if need be and reports its size and time. That of
+// somebody who has opened the file comes before the first READ, and settles
+// whose file it is; that of stat(2) does not.
 func (fs *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n, number := fs.table.node(in.NodeId)
 	if n == nil {
@@ -116,7 +118,7 @@ func (fs *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 		return fuse.OK
 	}
 	i := fs.inode(n, in.NodeId)
-	c, settled, err := fs.claim(i, in.Pid, false)
+	c, settled, err := fs.claim(i, in.Pid, in.Flags()&fuse.FUSE_GETATTR_FH != 0)
 	if err != nil {
 		return status(err)
 	}
@@ -132,28 +134,11 @@ func (fs *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 	return fuse.OK
 }
 
-// Open settles whose file it is. The kernel may keep its pages: GETATTR says
-// when they are old.
-func (fs *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	n, number := fs.table.node(in.NodeId)
-	if n == nil || n.file == nil || number == 0 {
-		return fuse.ENOENT
-	}
-	if in.Flags&unix.O_ACCMODE != unix.O_RDONLY {
-		return fuse.EACCES
-	}
-	i := fs.inode(n, in.NodeId)
-	c, settled, err := fs.claim(i, in.Pid, true)
-	if err != nil {
-		return status(err)
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if settled && i.snap.of == c {
-		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
-	}
-	return fuse.OK
-}
+// Open is no request after the first one, which ENOSYS ends: opening and
+// closing a file costs nothing, and the kernel keeps its pages for as long as
+// GETATTR shows the same mtime, to which open(2) comes too if what the kernel
+// knows is old (default_permissions).
+func (fs *FS) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
 
 // staleRead is the age at which a READ is not answered from the snapshot any
 // more. The kernel asks for attributes first, but not for mmap and sendfile
@@ -304,21 +289,6 @@ func (l Late) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 		return fuse.EAGAIN
 	}
 	i.attr(&out.Attr)
-	return fuse.OK
-}
-
-// Open allows a file that has an owner.
-func (l Late) Open(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.Status {
-	n, number := l.table.node(in.NodeId)
-	if n == nil || number == 0 {
-		return fuse.ENOENT
-	}
-	i := l.inode(n, in.NodeId)
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !l.known(i) {
-		return fuse.EAGAIN
-	}
 	return fuse.OK
 }
 

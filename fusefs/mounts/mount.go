@@ -76,8 +76,9 @@ func (p Point) source() (string, error) {
 //
 // The file system can be used by everybody (allow_other), with permissions
 // checked by the kernel (default_permissions: without it sendfile readers
-// get data of any age), nosuid, nodev, noexec. Its requests carry thread
-// numbers of the pid namespace of this process.
+// get data of any age), read-only (the server is not asked whether a file may
+// be opened), nosuid, nodev, noexec. Its requests carry thread numbers of the
+// pid namespace of this process.
 func (p Point) Mount(dev *os.File) error {
 	source, err := p.source()
 	if err != nil {

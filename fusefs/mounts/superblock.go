@@ -26,6 +26,7 @@ func (p Point) options(dev *os.File, source string) []option {
 		{"group_id", "0"},
 		{"allow_other", ""},
 		{"default_permissions", ""},
+		{readOnly, ""},
 	}
 	if p.Context != "" {
 		list = append(list, option{contextOption, p.Context})
@@ -33,7 +34,10 @@ func (p Point) options(dev *os.File, source string) []option {
 	return list
 }
 
-const contextOption = "context"
+const (
+	readOnly      = "ro" // MS_RDONLY for mount(2)
+	contextOption = "context"
+)
 
 // failed is the error of the option.
 func (o option) failed(err error) error {
@@ -77,7 +81,7 @@ const rootmode = "40000"
 // mountOld is superblock and attach in one, for Linux < 5.2.
 func mountOld(options []option, dir string) error {
 	source, data := old(options)
-	err := unix.Mount(source, dir, "fuse."+subtype, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, data)
+	err := unix.Mount(source, dir, "fuse."+subtype, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, data)
 	if last := options[len(options)-1]; err == unix.EINVAL && last.name == contextOption {
 		return last.failed(err)
 	}
@@ -92,6 +96,7 @@ func old(options []option) (source, data string) {
 	var list []string
 	for _, o := range options[2:] { // after source and subtype
 		switch {
+		case o.name == readOnly: // a flag there
 		case o.value == "":
 			list = append(list, o.name)
 		case o.name == contextOption: // may hold commas
