@@ -83,7 +83,9 @@ func TestLoadavg(t *testing.T) {
 		if got := second.average[i]; got < lo-0.02 || got > hi+0.02 {
 			t.Errorf("%d-minute average is %.2f after %.2f and %d samples, want %.2f to %.2f", m, got, first.average[i], until-from, lo, hi)
 		}
-		if got, most := rest.average[i], decayed(0, 1, m, 1); got > most+0.01 {
+		// Its agent may have been about to run in any sample, where the machine
+		// lets it wait for a CPU.
+		if got, most := rest.average[i], min(decayed(0, 1, m, until-from+1), second.average[i]/2); got > most+0.02 {
 			t.Errorf("%d-minute average of an idle container is %.2f", m, got)
 		}
 	}
