@@ -8,15 +8,14 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podproc/podproc/cmd/internal/command"
 )
 
 // version is set by the linker.
@@ -33,44 +32,23 @@ Examples:
   podproc-node serve --mount /tmp/podproc    in the foreground, until SIGTERM
   cat /tmp/podproc/proc/meminfo              the caller's own view
   mount --bind /tmp/podproc/proc/meminfo /proc/meminfo   in a container's mount namespace
+
+Exit status: 0 after a signal or when the file system was unmounted; 2 for wrong usage; else 1.
 `
 
-// commands is what podproc-node can do.
-var commands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
+var program = command.Program{Name: "podproc-node", Version: version, Usage: usage, Usual: "serve", Commands: map[string]command.Func{
 	"serve":   serve,
 	"release": release,
 	"probe":   probe, // of serve itself: see probe.go
-}
+}}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
+	err := program.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	status := command.Status(err)
+	if status != 0 {
 		fmt.Fprintln(os.Stderr, "podproc-node:", strings.ReplaceAll(err.Error(), "\n", "; "))
-		os.Exit(1)
 	}
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
-		return errors.New("no command given; the usual one is serve")
-	}
-	switch args[0] {
-	case "-h", "-help", "--help", "help":
-		fmt.Fprint(stdout, usage)
-		return nil
-	case "-version", "--version", "version":
-		fmt.Fprintln(stdout, "podproc-node", version)
-		return nil
-	}
-	command, ok := commands[args[0]]
-	if !ok {
-		return fmt.Errorf("unknown command %q; see podproc-node --help", args[0])
-	}
-	return command(ctx, args[1:], stdout, stderr)
+	os.Exit(status)
 }

@@ -50,7 +50,7 @@ func selfTest(ctx context.Context, fs *fusefs.FS, at mounts.Point) error {
 }
 
 // probe is the child of selfTest.
-func probe(_ context.Context, args []string, _, _ io.Writer) error {
+func probe(_ context.Context, args []string, _ io.Reader, _, _ io.Writer) error {
 	if len(args) != 2 {
 		return errors.New("probe is a part of serve")
 	}

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/podproc/podproc/cmd/internal/command"
 	"github.com/podproc/podproc/fusefs"
 	"github.com/podproc/podproc/fusefs/takeover"
 )
@@ -22,21 +23,22 @@ const releaseTimeout = 5 * time.Minute
 // release takes podproc out of all running containers of a node, so that they
 // see the kernel's own files, and unmounts its file system. The process that
 // serves does it, if there is one: then no read fails.
-func release(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+const releaseHelp = `podproc-node release [flags]
+
+Gives running containers the kernel's own files back and unmounts podproc's.
+Pods that name a file of podproc's can still be started until the node boots.
+`
+
+func release(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	var o options
-	f := flag.NewFlagSet("release", flag.ContinueOnError)
-	f.SetOutput(stderr)
+	f := flag.NewFlagSet("podproc-node release", flag.ContinueOnError)
 	o.where(f)
 	stay := f.Bool("stay", false, "wait for SIGTERM when done (for a DaemonSet, whose containers may not end)")
-	f.Usage = func() {
-		fmt.Fprintln(f.Output(), "podproc-node release [flags]\n\nGives running containers the kernel's own files back and unmounts podproc's.\nPods that name a file of podproc's can still be started until the node boots.")
-		f.PrintDefaults()
-	}
-	if err := f.Parse(args); err != nil {
+	if err := command.Parse(f, args, releaseHelp, stdout); err != nil {
 		return err
 	}
-	if f.NArg() > 0 {
-		return fmt.Errorf("release takes no arguments, but was given %q", f.Args())
+	if err := o.check(f); err != nil {
+		return err
 	}
 	m := &member{o: &o, log: slog.New(slog.NewTextHandler(stderr, nil)), at: o.point(), paths: fusefs.Paths()}
 	var r released

@@ -36,6 +36,14 @@ func surroundings(o *options, log *slog.Logger) error {
 	if entries, err := os.ReadDir(o.cgroup); err != nil || len(entries) == 0 {
 		return fmt.Errorf("no cgroup hierarchy at %s: say where cgroupfs is mounted with --cgroup (in a pod: /proc/1/root/sys/fs/cgroup)", o.cgroup)
 	}
+	if _, err := os.Stat(o.sys + "/devices/system/cpu/online"); err != nil {
+		return fmt.Errorf("no sysfs at %s (%w): say where it is with --sys", o.sys, err)
+	}
+	if o.namespace != "" {
+		if _, err := os.Stat(o.namespace); err != nil {
+			return fmt.Errorf("no mount namespace to mount in (%w): say its file with --mount-namespace (in a pod: /proc/1/ns/mnt, with hostPID)", err)
+		}
+	}
 	return cgroupNamespace(o, log)
 }
 

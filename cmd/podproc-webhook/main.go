@@ -29,7 +29,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -54,6 +53,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/podproc/podproc/certs"
+	"github.com/podproc/podproc/cmd/internal/command"
 	"github.com/podproc/podproc/cmd/internal/logging"
 	"github.com/podproc/podproc/webhook"
 	"github.com/podproc/podproc/webhook/inject"
@@ -64,16 +64,16 @@ var version = "dev" // set by -ldflags "-X main.version=..."
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	status := command.Status(err)
+	if status != 0 {
 		fmt.Fprintln(os.Stderr, "podproc-webhook:", err)
-		os.Exit(1)
 	}
+	os.Exit(status)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o, err := parse(args, stderr)
+	o, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}

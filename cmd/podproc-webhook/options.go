@@ -4,14 +4,13 @@
 package main
 
 import (
-	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 	"time"
 
+	"github.com/podproc/podproc/cmd/internal/command"
 	"github.com/podproc/podproc/webhook/inject"
 )
 
@@ -38,12 +37,16 @@ type options struct {
 	inject inject.Config
 }
 
+const help = `podproc-webhook [flags]
+
+Answers the API server: gives pods that ask for it podproc's mounts.
+`
+
 // parse reads the flags. Each is there because clusters differ in it; what does
 // not differ is no flag.
-func parse(args []string, stderr io.Writer) (*options, error) {
+func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("podproc-webhook", flag.ContinueOnError)
-	f.SetOutput(stderr)
 	f.StringVar(&o.bind, "bind", "", "`address` to answer the API server on (default all; with hostNetwork, the node's)")
 	f.IntVar(&o.port, "port", 10250, "`port` to answer the API server on; private clusters let the API server reach nodes on some only, 10250 nearly everywhere")
 	f.StringVar(&o.health, "health-addr", ":8081", "`address` of /healthz and /readyz")
@@ -69,7 +72,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	nodes := f.String("skip-nodes", strings.Join(inject.DefaultSkipNodes(), ","), "`key=pattern` of virtual nodes whose pods are not injected")
 	f.StringVar(&o.inject.PodSecurityDefault, "pod-security-default", "privileged", "Pod Security `level` that the API server enforces where a namespace has no label")
 	f.BoolVar(&o.inject.UserNamespaces, "user-namespaces", false, "inject pods with hostUsers: false too: every node has Linux 6.12 or newer")
-	if err := f.Parse(args); err != nil {
+	if err := command.Parse(f, args, help, stdout); err != nil {
 		return nil, err
 	}
 	o.inject.Files, o.inject.Keys = list(*files), list(*keys)
@@ -80,15 +83,15 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 func (o *options) check(rest []string) error {
 	switch {
 	case len(rest) > 0:
-		return fmt.Errorf("unexpected argument %q: there are flags only", rest[0])
+		return command.Usagef("unexpected argument %q: there are flags only", rest[0])
 	case o.certificates != "builtin" && o.certificates != "files":
-		return fmt.Errorf("--certificates=%s: want builtin or files", o.certificates)
+		return command.Usagef("--certificates=%s: want builtin or files", o.certificates)
 	case o.port < 0 || o.port > 65535:
-		return fmt.Errorf("--port=%d: want a port number", o.port)
+		return command.Usagef("--port=%d: want a port number", o.port)
 	case o.delay < 0:
-		return fmt.Errorf("--shutdown-delay=%s: want no less than 0", o.delay)
+		return command.Usagef("--shutdown-delay=%s: want no less than 0", o.delay)
 	case o.namespace == "" || o.service == "" || o.configuration == "":
-		return errors.New("--namespace, --service and --webhook-configuration must not be empty")
+		return command.Usagef("--namespace, --service and --webhook-configuration must not be empty")
 	}
 	return nil
 }

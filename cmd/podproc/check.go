@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/podproc/podproc/cmd/internal/command"
 )
 
 const checkHelp = `podproc check
@@ -73,13 +75,13 @@ var needs = []struct {
 }
 
 func check(ctx context.Context, args []string, _ io.Reader, stdout, _ io.Writer) error {
-	f := flag.NewFlagSet("check", flag.ContinueOnError)
+	f := flag.NewFlagSet("podproc check", flag.ContinueOnError)
 	noTrial := f.Bool("no-trial", false, "only look, start no container")
-	if err := parse(f, args, checkHelp, stdout); err != nil {
+	if err := command.Parse(f, args, checkHelp, stdout); err != nil {
 		return err
 	}
 	if f.NArg() > 0 {
-		return usagef("check takes no arguments, but was given %q", f.Args())
+		return command.Usagef("check takes no arguments, but was given %q", f.Args())
 	}
 	m := machine{proc: "/proc", sys: "/sys", dev: "/dev"}
 	failed := false

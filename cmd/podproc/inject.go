@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podproc/podproc/cmd/internal/command"
 	"github.com/podproc/podproc/webhook/inject"
 )
 
@@ -50,7 +51,7 @@ type injectOptions struct {
 
 func parseInject(args []string, stdout io.Writer) (*injectOptions, error) {
 	o := &injectOptions{labels: make(map[string]string)}
-	f := flag.NewFlagSet("inject", flag.ContinueOnError)
+	f := flag.NewFlagSet("podproc inject", flag.ContinueOnError)
 	f.Func("f", "`FILE` of manifests, YAML or JSON; - for standard input; may be repeated", func(s string) error {
 		o.files = append(o.files, s)
 		return nil
@@ -74,12 +75,12 @@ func parseInject(args []string, stdout io.Writer) (*injectOptions, error) {
 	nodes := f.String("skip-nodes", strings.Join(inject.DefaultSkipNodes(), ","), "`LIST` of key=pattern of virtual nodes whose pods are not injected")
 	f.StringVar(&o.config.PodSecurityDefault, "pod-security-default", "privileged", "Pod Security `LEVEL` that the API server enforces where a namespace has no label")
 	f.BoolVar(&o.config.UserNamespaces, "user-namespaces", false, "inject pods with hostUsers: false too: every node has Linux 6.12 or newer")
-	if err := parse(f, args, injectHelp, stdout); err != nil {
+	if err := command.Parse(f, args, injectHelp, stdout); err != nil {
 		return nil, err
 	}
 	o.files = append(o.files, f.Args()...)
 	if len(o.files) == 0 {
-		return nil, usagef("no file to inject; say podproc inject -f FILE, or -f - for standard input")
+		return nil, command.Usagef("no file to inject; say podproc inject -f FILE, or -f - for standard input")
 	}
 	o.unasked = commaList(*unasked)
 	o.config.Files, o.config.Keys = commaList(*files), commaList(*keys)
@@ -100,7 +101,7 @@ func runInject(ctx context.Context, args []string, stdin io.Reader, stdout, stde
 	}
 	in, err := inject.New(o.config)
 	if err != nil {
-		return usageError{err}
+		return command.Usagef("%w", err)
 	}
 	var docs []document
 	for _, name := range o.files {

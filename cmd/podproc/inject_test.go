@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+
+	"github.com/podproc/podproc/cmd/internal/command"
 )
 
 var update = flag.Bool("update", false, "rewrite want in testdata/inject")
@@ -119,7 +121,7 @@ func TestInjectUsage(t *testing.T) {
 		{}, {"--bogus"}, {"--namespace-label", "x", "-f", "-"}, {"--files", "vmstat", "-f", "-"}, {"--pod-security-default", "high", "-f", "-"},
 	} {
 		err := runInject(context.Background(), args, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
-		if !errors.As(err, new(usageError)) {
+		if !errors.As(err, new(command.UsageError)) {
 			t.Errorf("%q: error %v is not one of usage", args, err)
 		}
 	}

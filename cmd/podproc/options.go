@@ -15,6 +15,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/podproc/podproc/cmd/internal/command"
 	"github.com/podproc/podproc/fusefs"
 	"github.com/podproc/podproc/webhook/inject"
 )
@@ -57,7 +58,7 @@ type options struct {
 
 func parseRun(args []string, stdout io.Writer) (*options, error) {
 	var o options
-	f := flag.NewFlagSet("run", flag.ContinueOnError)
+	f := flag.NewFlagSet("podproc run", flag.ContinueOnError)
 	f.Func("memory", "limit of memory, a Kubernetes `QUANTITY`: 256Mi, 1.5Gi, 500M", func(s string) (err error) {
 		o.memory, err = parseMemory(s)
 		return err
@@ -70,18 +71,18 @@ func parseRun(args []string, stdout io.Writer) (*options, error) {
 	files := f.String("files", "default", "`LIST` of the files that show the container: "+strings.Join(fileNames(), ", ")+"; default means "+strings.Join(inject.DefaultFiles(), ","))
 	f.StringVar(&o.fs, "fs", "", "`DIR` where a podproc-node serves already; its numbers, counters and restarts are then that one's")
 	f.StringVar(&o.parent, "cgroup-parent", "/", "`PATH` of the cgroup to make the container's in; its limits count too")
-	if err := parse(f, args, runHelp, stdout); err != nil {
+	if err := command.Parse(f, args, runHelp, stdout); err != nil {
 		return nil, err
 	}
 	o.command = f.Args()
 	if len(o.command) == 0 {
-		return nil, usagef("no command to run; say podproc run [flags] -- CMD [ARG...]")
+		return nil, command.Usagef("no command to run; say podproc run [flags] -- CMD [ARG...]")
 	}
 	if err := checkCpuset(o.cpuset); err != nil {
-		return nil, usagef("--cpuset %s: %w", o.cpuset, err)
+		return nil, command.Usagef("--cpuset %s: %w", o.cpuset, err)
 	}
 	if !filepath.IsAbs(o.parent) {
-		return nil, usagef("--cgroup-parent %s: say the path from the root of the cgroup hierarchy, as /proc/PID/cgroup does: /user.slice", o.parent)
+		return nil, command.Usagef("--cgroup-parent %s: say the path from the root of the cgroup hierarchy, as /proc/PID/cgroup does: /user.slice", o.parent)
 	}
 	o.parent = filepath.Clean(o.parent)
 	if o.fs != "" {
@@ -170,7 +171,7 @@ func parseFiles(list string, foreign bool) ([]string, error) {
 				path, ok = "proc/"+name, true
 			}
 			if !ok {
-				return nil, usagef("--files: there is no file %q; known are default, %s", name, strings.Join(fileNames(), ", "))
+				return nil, command.Usagef("--files: there is no file %q; known are default, %s", name, strings.Join(fileNames(), ", "))
 			}
 			set[path] = true
 		}

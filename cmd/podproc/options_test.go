@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/podproc/podproc/cmd/internal/command"
 )
 
 func TestParseRun(t *testing.T) {
@@ -49,7 +51,7 @@ func TestParseRun(t *testing.T) {
 	for _, tt := range tests {
 		got, err := parseRun(strings.Fields(tt.args), io.Discard)
 		if tt.err != "" {
-			if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.As(err, new(usageError)) {
+			if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.As(err, new(command.UsageError)) {
 				t.Errorf("%s: %v, want a usage error with %q", tt.args, err, tt.err)
 			}
 			continue
