@@ -8,7 +8,6 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -17,7 +16,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Image says what is on the VM's system disk. Its zero value is a Debian
@@ -42,11 +40,17 @@ var (
 // disks are the files that QEMU boots from.
 type disks struct {
 	kernel, initrd, root string
+	held                 *os.File // root, locked: see hold
 }
 
 // build makes the disks in cache, or finds them there: they are kept under a
-// hash of everything that is on them.
+// hash of everything that is on them. Close the disks after use.
 func (im Image) build(ctx context.Context, cache, init string) (*disks, error) {
+	unlock, err := lockCache(ctx, cache)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	k, err := fetchKernel(ctx, cache)
 	if err != nil {
 		return nil, err
@@ -73,8 +77,7 @@ func (im Image) build(ctx context.Context, cache, init string) (*disks, error) {
 	}
 	d := &disks{kernel: k.Image, initrd: filepath.Join(cache, key+".initrd"), root: filepath.Join(cache, key+".img")}
 	if exist(d.initrd, d.root) {
-		now := time.Now()
-		return d, errors.Join(os.Chtimes(d.root, now, now), os.Chtimes(d.initrd, now, now))
+		return d, d.hold()
 	}
 	if err := prune(cache); err != nil {
 		return nil, err
@@ -90,32 +93,10 @@ func (im Image) build(ctx context.Context, cache, init string) (*disks, error) {
 	if err := im.fill(ctx, stage, packages, modules, init); err != nil {
 		return nil, fmt.Errorf("build image: %w", err)
 	}
-	return d, MakeDisk(ctx, d.root, stage, 1<<30)
-}
-
-// prune removes images that nobody has used for a day.
-func prune(cache string) error {
-	old, err := filepath.Glob(filepath.Join(cache, "*.i*"))
-	if err != nil {
-		return err
+	if err := MakeDisk(ctx, d.root, stage, 1<<30); err != nil {
+		return nil, err
 	}
-	for _, path := range old {
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func exist(files ...string) bool {
-	for _, f := range files {
-		if _, err := os.Stat(f); err != nil {
-			return false
-		}
-	}
-	return true
+	return d, d.hold()
 }
 
 // key hashes the versions of packages, the time stamps of files and init itself.

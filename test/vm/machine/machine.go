@@ -54,10 +54,11 @@ func (m Machine) Run(ctx context.Context, jobs []wire.Job, tell func(wire.Event)
 		return err
 	}
 	defer os.RemoveAll(dir)
-	args, err := m.prepare(ctx, dir, wire.Task{Jobs: jobs})
+	boot, args, err := m.prepare(ctx, dir, wire.Task{Jobs: jobs})
 	if err != nil {
 		return err
 	}
+	defer boot.close()
 	listener, err := net.Listen("unix", filepath.Join(dir, "events"))
 	if err != nil {
 		return err
@@ -89,10 +90,11 @@ func (m Machine) Shell(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	args, err := m.prepare(ctx, dir, wire.Task{Shell: true})
+	boot, args, err := m.prepare(ctx, dir, wire.Task{Shell: true})
 	if err != nil {
 		return err
 	}
+	defer boot.close()
 	cmd := exec.CommandContext(ctx, args[0], append(args[1:], "-serial", "stdio")...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return runQEMU(cmd)
@@ -107,23 +109,29 @@ func runQEMU(cmd *exec.Cmd) error {
 	return cmd.Run()
 }
 
-// prepare writes the disks and returns QEMU's command line but for its console.
-func (m Machine) prepare(ctx context.Context, dir string, task wire.Task) ([]string, error) {
+// prepare writes the disks, which the caller closes, and returns QEMU's command
+// line but for its console.
+func (m Machine) prepare(ctx context.Context, dir string, task wire.Task) (boot *disks, args []string, err error) {
 	if runtime.GOARCH != "amd64" {
-		return nil, fmt.Errorf("the virtual machine is an amd64 one, this machine is %s", runtime.GOARCH)
+		return nil, nil, fmt.Errorf("the virtual machine is an amd64 one, this machine is %s", runtime.GOARCH)
 	}
 	if err := os.MkdirAll(m.Cache, 0o755); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	init := filepath.Join(dir, "init")
 	if err := buildInit(ctx, init); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	boot, err := m.Image.build(ctx, m.Cache, init)
+	built, err := m.Image.build(ctx, m.Cache, init)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	drives := []string{boot.root, filepath.Join(dir, "payload.img")}
+	defer func() {
+		if err != nil {
+			built.close()
+		}
+	}()
+	drives := []string{built.root, filepath.Join(dir, "payload.img")}
 	next := func() string { return fmt.Sprintf("/dev/vd%c", 'a'+len(drives)) }
 	for _, d := range m.Disks {
 		task.Mounts = append(task.Mounts, wire.Mount{Device: next(), Dir: d.Dir})
@@ -133,13 +141,13 @@ func (m Machine) prepare(ctx context.Context, dir string, task wire.Task) ([]str
 		task.Swap = next()
 		drives = append(drives, filepath.Join(dir, "swap.img"))
 		if err := makeSwap(ctx, drives[len(drives)-1], m.Swap); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if err := m.makePayload(ctx, dir, task); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m.commandLine(boot, drives, filepath.Join(dir, "events"), task.Shell), nil
+	return built, m.commandLine(built, drives, filepath.Join(dir, "events"), task.Shell), nil
 }
 
 // commandLine: TCG with the CPU type that does not hang ("max" did, in two of
@@ -194,9 +202,10 @@ func makeSwap(ctx context.Context, path string, size int64) error {
 	return err
 }
 
-// buildInit compiles the guest's first process.
+// buildInit compiles the guest's first process: the same for every commit that
+// does not change it, as it is a part of the image.
 func buildInit(ctx context.Context, path string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "github.com/podproc/podproc/test/vm/init")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", path, "github.com/podproc/podproc/test/vm/init")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build init: %w\n%s", err, out)
