@@ -175,6 +175,40 @@ func (f *flat) err() error {
 	return nil
 }
 
+// parsePair reads the two values with these keys, which must be there, times
+// unit.
+func parsePair(b []byte, first, second string, unit uint64) (v, w uint64, err error) {
+	f := flat{b}
+	seen := 0
+	for {
+		key, value, ok := f.next()
+		if !ok {
+			break
+		}
+		var to *uint64
+		switch string(key) {
+		case first:
+			to, seen = &v, seen|1
+		case second:
+			to, seen = &w, seen|2
+		default:
+			continue
+		}
+		n, ok := parseUint(value)
+		if !ok || n > 1<<63/unit {
+			return 0, 0, fmt.Errorf("%s is %.100q", key, value)
+		}
+		*to = n * unit
+	}
+	if err := f.err(); err != nil {
+		return 0, 0, err
+	}
+	if seen != 3 {
+		return 0, 0, fmt.Errorf("no %s and %s in %.100q", first, second, b)
+	}
+	return v, w, nil
+}
+
 // parseIDs reads up to limit numbers, one a line. 0 stands for a process that
 // has no id in the reader's pid namespace, and is left out.
 func parseIDs(b []byte, limit int) ([]int, error) {

@@ -320,29 +320,5 @@ const tick = 10_000_000 // ns in 1/USER_HZ, which is 1/100 s on every architectu
 
 // parseCPUAcctStat reads "user N\nsystem N\n" in ticks.
 func parseCPUAcctStat(b []byte) (user, system uint64, err error) {
-	f := flat{b}
-	seen := 0
-	for {
-		key, value, ok := f.next()
-		if !ok {
-			break
-		}
-		n, ok := parseUint(value)
-		if !ok || n > 1<<60/tick*16 {
-			return 0, 0, fmt.Errorf("%s is %.100q", key, value)
-		}
-		switch string(key) {
-		case "user":
-			user, seen = n*tick, seen|1
-		case "system":
-			system, seen = n*tick, seen|2
-		}
-	}
-	if err := f.err(); err != nil {
-		return 0, 0, err
-	}
-	if seen != 3 {
-		return 0, 0, fmt.Errorf("no user and system in %.100q", b)
-	}
-	return user, system, nil
+	return parsePair(b, "user", "system", tick)
 }

@@ -5,7 +5,6 @@ package cgroup
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/podproc/podproc/fusefs/view"
 )
@@ -159,33 +158,5 @@ func (t *usedTime) advance(usage, user uint64) (u, s uint64) {
 // parseCPUStat reads usage_usec and user_usec of cpu.stat, in ns. The rest of
 // usage is system time.
 func parseCPUStat(b []byte) (usage, user uint64, err error) {
-	f := flat{b}
-	seen := 0
-	for {
-		key, value, ok := f.next()
-		if !ok {
-			break
-		}
-		var to *uint64
-		switch string(key) {
-		case "usage_usec":
-			to, seen = &usage, seen|1
-		case "user_usec":
-			to, seen = &user, seen|2
-		default:
-			continue
-		}
-		n, ok := parseUint(value)
-		if !ok || n > 1<<63/1000 {
-			return 0, 0, fmt.Errorf("%s is %.100q", key, value)
-		}
-		*to = n * 1000
-	}
-	if err := f.err(); err != nil {
-		return 0, 0, err
-	}
-	if seen != 3 {
-		return 0, 0, fmt.Errorf("no usage_usec and user_usec in %.100q", b)
-	}
-	return usage, user, nil
+	return parsePair(b, "usage_usec", "user_usec", 1000)
 }

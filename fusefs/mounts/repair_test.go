@@ -78,17 +78,24 @@ func removed(t *testing.T, p Point) {
 	})
 }
 
-func bind(p Point) [][2]string { return [][2]string{{p.Dir + meminfo, meminfo}} }
-
-// TestRepair is the whole life: servers die, hang and go away, and running
-// containers see the live one again each time.
-func TestRepair(t *testing.T) {
-	p := point(t, nodeNamespace())
+// planted returns a point that has the tree of Kernel, and nothing on it yet.
+func planted(t *testing.T, ns string) (Point, Tree) {
+	t.Helper()
+	p := point(t, ns)
 	removed(t, p)
 	tr := tree(t, p)
 	if err := p.Kernel(tr.Files); err != nil {
 		t.Fatal(err)
 	}
+	return p, tr
+}
+
+func bind(p Point) [][2]string { return [][2]string{{p.Dir + meminfo, meminfo}} }
+
+// TestRepair is the whole life: servers die, hang and go away, and running
+// containers see the live one again each time.
+func TestRepair(t *testing.T) {
+	p, tr := planted(t, nodeNamespace())
 	s := serve(t, p)
 	containers := map[string]*container{
 		"plain":          start(t, spec{Binds: bind(p)}),
@@ -180,12 +187,7 @@ func TestRepair(t *testing.T) {
 }
 
 func TestRepairKernelFile(t *testing.T) {
-	p := point(t, nodeNamespace())
-	removed(t, p)
-	tr := tree(t, p)
-	if err := p.Kernel(tr.Files); err != nil {
-		t.Fatal(err)
-	}
+	p, tr := planted(t, nodeNamespace())
 	if err := os.Mkdir(p.Dir+"/directory", 0o755); err != unix.EROFS {
 		if pe, ok := err.(*os.PathError); !ok || pe.Err != unix.EROFS {
 			t.Errorf("mkdir where files are expected: %v, want EROFS", err)
@@ -250,12 +252,7 @@ func TestKernelFollowsTheList(t *testing.T) {
 // TestRepairBelow: what a container has started in namespaces of its own,
 // where nothing that it inherited can be detached.
 func TestRepairBelow(t *testing.T) {
-	p := point(t, nodeNamespace())
-	removed(t, p)
-	tr := tree(t, p)
-	if err := p.Kernel(tr.Files); err != nil {
-		t.Fatal(err)
-	}
+	p, tr := planted(t, nodeNamespace())
 	s := serve(t, p)
 	c := start(t, spec{Binds: bind(p)})
 	if got := c.do("nest", nil); got != "" {
@@ -366,12 +363,7 @@ func TestRepairPassesStuckContainers(t *testing.T) {
 func TestMountInAnotherNamespace(t *testing.T) {
 	c := start(t, spec{Node: true}) // the node, seen from a pod
 	ns := filepath.Join("/proc", c.pid(), "ns/mnt")
-	p := point(t, ns)
-	removed(t, p)
-	tr := tree(t, p)
-	if err := p.Kernel(tr.Files); err != nil {
-		t.Fatal(err)
-	}
+	p, _ := planted(t, ns)
 	s := serve(t, p)
 	if n := len(c.mounts(p.Dir)); n != 2 {
 		t.Errorf("%d mounts there, want links and file system", n)

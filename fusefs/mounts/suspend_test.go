@@ -7,12 +7,7 @@ import "testing"
 
 // TestSuspend: podproc goes, without anybody to hand over to, and comes back.
 func TestSuspend(t *testing.T) {
-	p := point(t, nodeNamespace())
-	removed(t, p)
-	tr := tree(t, p)
-	if err := p.Kernel(tr.Files); err != nil {
-		t.Fatal(err)
-	}
+	p, tr := planted(t, nodeNamespace())
 	s := serve(t, p)
 	c, user := start(t, spec{Binds: bind(p)}), start(t, spec{Binds: bind(p), User: true})
 	for range 3 {
