@@ -120,40 +120,6 @@ func generic(t *testing.T, text []byte) []unstructured.Unstructured {
 	return objects
 }
 
-// TestPolicies: each exception is an object of its engine, and none allows more
-// host paths than podproc's.
-func TestPolicies(t *testing.T) {
-	root, err := Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, want := range map[string]string{
-		"kyverno.yaml":    "kyverno.io/v2 PolicyException, kyverno.io/v2 PolicyException",
-		"gatekeeper.yaml": "constraints.gatekeeper.sh/v1beta1 K8sPSPHostFilesystem, constraints.gatekeeper.sh/v1beta1 K8sPSPPrivilegedContainer, constraints.gatekeeper.sh/v1beta1 K8sPSPHostNamespace",
-		"openshift.yaml":  "security.openshift.io/v1 SecurityContextConstraints, rbac.authorization.k8s.io/v1 RoleBinding, security.openshift.io/v1 SecurityContextConstraints, rbac.authorization.k8s.io/v1 ClusterRole",
-	} {
-		text, err := os.ReadFile(filepath.Join(root, "deploy", "policies", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, o := range generic(t, text) {
-			if o.GetName() == "" {
-				t.Errorf("%s: a %s without a name", file, o.GetKind())
-			}
-			got = append(got, o.GetAPIVersion()+" "+o.GetKind())
-		}
-		if strings.Join(got, ", ") != want {
-			t.Errorf("%s: got %s, want %s", file, strings.Join(got, ", "), want)
-		}
-		for _, path := range regexp.MustCompile(`/(?:run|var|etc)/[^\s"]*`).FindAllString(string(text), -1) {
-			if !strings.HasPrefix(path, "/run/podproc/") {
-				t.Errorf("%s: host path %s", file, path)
-			}
-		}
-	}
-}
-
 // TestKustomize: kubectl -k gives what kubectl -f does.
 func TestKustomize(t *testing.T) {
 	root, err := Root()

@@ -279,3 +279,38 @@ func TestOneVersion(t *testing.T) {
 		}
 	}
 }
+
+// TestRelease: what releases has the place, the rights and the image of what
+// it cleans up after.
+func TestRelease(t *testing.T) {
+	node := find[*appsv1.DaemonSet](t, installed(t, "podproc.yaml"), "podproc-node").Spec.Template.Spec
+	release := find[*appsv1.DaemonSet](t, installed(t, "release.yaml"), "podproc-release").Spec.Template.Spec
+	type place struct {
+		HostPID      bool
+		NodeSelector map[string]string
+		Tolerations  []corev1.Toleration
+		Volumes      []corev1.Volume
+		Image        string
+		Security     *corev1.SecurityContext
+		Mounts       []corev1.VolumeMount
+		Where        []string // the flags that say where things are
+	}
+	of := func(s corev1.PodSpec, c corev1.Container) place {
+		p := place{s.HostPID, s.NodeSelector, s.Tolerations, s.Volumes, c.Image, c.SecurityContext, c.VolumeMounts, nil}
+		for _, arg := range c.Args {
+			if name, _, _ := strings.Cut(arg, "="); slices.Contains([]string{"--mount", "--mount-namespace", "--ctl", "--proc"}, name) {
+				p.Where = append(p.Where, arg)
+			}
+		}
+		slices.Sort(p.Where)
+		return p
+	}
+	for _, c := range append(slices.Clone(release.InitContainers), release.Containers...) {
+		if diff := cmp.Diff(of(node, node.Containers[0]), of(release, c)); diff != "" {
+			t.Errorf("container %s (-podproc-node +podproc-release):\n%s", c.Name, diff)
+		}
+		if c.Command[1] != "release" {
+			t.Errorf("container %s runs %q", c.Name, c.Command)
+		}
+	}
+}
