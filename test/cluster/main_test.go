@@ -85,6 +85,8 @@ func TestCluster(t *testing.T) {
 			{"offline", testOffline},
 			{"rights", testRights},
 			{"files", testFiles},
+			{"other replicas", testOtherReplicas},
+			{"other manifests", testOtherManifests},
 			{"cert-manager", testCertManager},
 		} {
 			t.Run(test.name, func(t *testing.T) {

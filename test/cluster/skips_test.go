@@ -12,11 +12,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// skips are pods that cannot be injected: the rest of the spec and the annotations, and
-// the reason that the user is told.
+// skips are pods that cannot be injected: the rest of the spec, of the container and the
+// annotations, and the reason that the user is told. Two more are in testOtherReplicas.
 var skips = []struct {
-	reason, annotations, spec, words string
-	noDeployment                     bool
+	reason, annotations, spec, container, words string
+	noDeployment                                bool
 }{
 	{reason: "host-pid", spec: "hostPID: true", words: "hostPID"},
 	{reason: "windows", spec: "os: {name: windows}", words: "Windows"},
@@ -26,6 +26,9 @@ var skips = []struct {
 	{reason: "mirror-pod", annotations: "kubernetes.io/config.mirror: abc", spec: "nodeName: node1", words: "static pod", noDeployment: true},
 	{reason: "excluded", annotations: "podproc.io/exclude-containers: app", words: "exclude-containers"},
 	{reason: "not-listed", annotations: "podproc.io/containers: other", words: "podproc.io/containers"},
+	{reason: "no-file", annotations: "podproc.io/files: pressure/cpu", words: "none of the files"},
+	{reason: "own-mount", spec: "volumes: [{name: own, emptyDir: {}}]", words: "already has a mount",
+		container: "volumeMounts: [{name: own, mountPath: /proc}, {name: own, mountPath: /sys/devices}]"},
 }
 
 // testSkips sees each reason as a user does: a warning and a status for a bare pod,
@@ -35,12 +38,13 @@ func testSkips(t *testing.T, e *env) {
 	ns := e.namespace(t, "skips", map[string]string{injectKey: "true"})
 	for _, skip := range skips {
 		t.Run(skip.reason, func(t *testing.T) {
+			spec := strings.Replace(podSpec(skip.spec), "image: app", "image: app, "+skip.container, 1)
 			_, warnings := e.kubectl(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata: {name: %s, annotations: {%s}}
 spec: {%s}
-`, skip.reason, skip.annotations, podSpec(skip.spec)), "-n", ns, "create", "-f", "-")
+`, skip.reason, skip.annotations, spec), "-n", ns, "create", "-f", "-")
 			if !strings.Contains(warnings, "podproc: ") || !strings.Contains(warnings, skip.words) {
 				t.Errorf("kubectl says %q, want a warning with %q", warnings, skip.words)
 			}
@@ -65,7 +69,7 @@ metadata: {name: %[1]s}
 spec:
   selector: {matchLabels: {app: %[1]s}}
   template: {metadata: {labels: {app: %[1]s}, annotations: {%[2]s}}, spec: {%[3]s}}
-`, skip.reason, skip.annotations, podSpec(skip.spec)), "-n", ns, "create", "-f", "-")
+`, skip.reason, skip.annotations, spec), "-n", ns, "create", "-f", "-")
 			if err := untouched(e.podOf(t, ns, skip.reason)); err != nil {
 				t.Error(err)
 			}
