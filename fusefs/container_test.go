@@ -29,9 +29,8 @@ func newContainer(t *testing.T, limit uint64) *container {
 	t.Helper()
 	containers++
 	parent := "/sys/fs/cgroup/memory"
-	file := "memory.limit_in_bytes"
 	if _, err := os.Stat(parent); err != nil {
-		parent, file = "/sys/fs/cgroup", "memory.max"
+		parent = "/sys/fs/cgroup"
 		if err := os.WriteFile(parent+"/cgroup.subtree_control", []byte("+memory"), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -41,10 +40,20 @@ func newContainer(t *testing.T, limit uint64) *container {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.remove)
-	if err := os.WriteFile(filepath.Join(c.dir, file), []byte(strconv.FormatUint(limit, 10)), 0); err != nil {
-		t.Fatal(err)
-	}
+	c.limit(limit)
 	return c
+}
+
+// limit sets its memory limit.
+func (c *container) limit(bytes uint64) {
+	c.t.Helper()
+	file := filepath.Join(c.dir, "memory.max")
+	if _, err := os.Stat(file); err != nil {
+		file = filepath.Join(c.dir, "memory.limit_in_bytes")
+	}
+	if err := os.WriteFile(file, []byte(strconv.FormatUint(bytes, 10)), 0); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *container) remove() {

@@ -101,6 +101,9 @@ func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bo
 	defer i.mu.Unlock()
 	if i.owner == nil {
 		i.owner, i.hint = c, nil
+		// The snapshot there may be is of the runtime's own look around: it
+		// mounts a container's files first, and sets its limits then.
+		i.snap.taken = -always
 		c.inodes.Add(1)
 		fs.owned++
 		fs.Stats.Owned.Add(1)

@@ -221,6 +221,21 @@ func TestLookingIsNotOwning(t *testing.T) {
 	}
 }
 
+// A runtime looks at what it has mounted, sets the container's limits, and has
+// it read, all within the time that a snapshot lives.
+func TestFirstReadIsOfTheMoment(t *testing.T) {
+	_, dir := mount(t)
+	for range 3 {
+		c := newContainer(t, 96<<20)
+		at := bind(t, dir, "proc/meminfo")
+		c.run(t, "stat", at)
+		c.limit(64 << 20)
+		if got := memTotal(t, c.run(t, "cat", at)); got != 64<<20 {
+			t.Errorf("MemTotal is %d, want %d", got, 64<<20)
+		}
+	}
+}
+
 // Where the runtime mounts from inside of the container, as runc does, the
 // container is the owner before it has read anything.
 func TestOwnerBeforeTheFirstRead(t *testing.T) {
