@@ -137,6 +137,9 @@ func merge(into, from *procfile.Host) {
 	into.Online = cmp.Or(from.Online, into.Online)
 	into.Uptime = cmp.Or(from.Uptime, into.Uptime)
 	into.Loadavg = cmp.Or(from.Loadavg, into.Loadavg)
+	for r := range into.Pressure {
+		into.Pressure[r] = cmp.Or(from.Pressure[r], into.Pressure[r])
+	}
 }
 
 // read reads the file, which stays open, from its beginning. Its caller holds

@@ -168,7 +168,8 @@ func (i *inode) unclaimedSince(old time.Duration) bool {
 // than the freshness bound.
 //
 // If none can be made, the last one of c stays: cgroup numbers that cannot be
-// read are the last ones known, never somebody else's.
+// read are the last ones known, never somebody else's. What the kernel does not
+// count is an error, every time.
 func (fs *FS) refresh(i *inode, c *container) error {
 	if i.fresh(c, fs.config.Freshness) {
 		return nil
@@ -189,6 +190,13 @@ func (fs *FS) refresh(i *inode, c *container) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	s := &i.snap
+	if errors.Is(err, cgroup.ErrNotCounted) {
+		if s.of != nil || s.mtime.IsZero() {
+			*s = snapshot{mtime: time.Now()}
+		}
+		fs.log.Debug("the kernel does not count this; its reader gets EOPNOTSUPP", "file", i.node.path, "container", c.boundary.String(), "error", err)
+		return err
+	}
 	if err != nil {
 		if s.of != c {
 			fs.Stats.Errors.Add(1)

@@ -348,6 +348,10 @@ func TestTree(t *testing.T) {
 	}
 	want := ` d
 proc d
+proc/pressure d
+proc/pressure/cpu l
+proc/pressure/io l
+proc/pressure/memory l
 proc/meminfo l
 proc/cpuinfo l
 proc/stat l

@@ -20,6 +20,7 @@ import (
 
 	cgroups "github.com/containerd/cgroups/v3"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	"golang.org/x/tools/txtar"
 
 	"github.com/podproc/podproc/fusefs"
@@ -33,7 +34,7 @@ var update = flag.Bool("update", false, "rewrite want/ of testdata/machines")
 // machine is a recorded machine: a txtar whose comment says what it is and
 // which threads read ("Readers: 42 43"), with what the kernel shows in proc/,
 // sys/ and cgroup/ and what each reader must be shown in want/<thread>/. A text
-// "-> X" is a symlink.
+// "-> X" is a symlink, "! X" an error.
 type machine struct {
 	file    string
 	archive *txtar.Archive
@@ -119,6 +120,9 @@ func (m *machine) host(t *testing.T) *procfile.Host {
 	h := new(procfile.Host)
 	for s := range procfile.NumSources {
 		text, err := os.ReadFile(filepath.Join(m.root, s.Path()))
+		if os.IsNotExist(err) && strings.HasPrefix(s.Path(), "proc/pressure/") {
+			continue // before Linux 4.20, or switched off
+		}
 		if err == nil {
 			err = h.Parse(s, text)
 		}
@@ -144,8 +148,8 @@ func (m *machine) now(t *testing.T) time.Duration {
 	return time.Duration(s*100) * (time.Second / 100)
 }
 
-// look finds out all that podproc finds out of a reader's container for a file.
-func (m *machine) look(t *testing.T, fs *cgroup.FS, host *procfile.Host, tid uint32, f *procfile.File) *procfile.Container {
+// render shows a file to a reader, as FS does.
+func (m *machine) render(t *testing.T, fs *cgroup.FS, host *procfile.Host, tid uint32, f *procfile.File) []byte {
 	t.Helper()
 	b, err := fs.Boundary(tid)
 	if err != nil {
@@ -156,10 +160,10 @@ func (m *machine) look(t *testing.T, fs *cgroup.FS, host *procfile.Host, tid uin
 		t.Fatal(err)
 	}
 	defer c.Close()
-	v := &procfile.Container{Memory: new(view.Memory), Tasks: new(view.Tasks), Counters: new(procfile.Counters), Load: new(procfile.Load)}
 	var cpu view.CPU
 	var used view.CPUTime
 	var load view.Load
+	v := &procfile.Container{Memory: new(view.Memory), Tasks: new(view.Tasks), Counters: new(procfile.Counters), Load: new(procfile.Load), Pressure: new(view.Pressure)}
 	birth, err := c.Birth()
 	tasks := c.Tasks
 	if f.Needs&procfile.NeedLoad != 0 {
@@ -168,10 +172,22 @@ func (m *machine) look(t *testing.T, fs *cgroup.FS, host *procfile.Host, tid uin
 	if err := errors.Join(err, c.Memory(v.Memory), c.CPU(&cpu), c.CPUTime(&used), tasks(v.Tasks), c.Load(&load, 100)); err != nil {
 		t.Fatal(err)
 	}
-	v.Load.Sample(m.now(t), birth, &load)
 	v.CPUs = procfile.CountCPUs(&cpu, host.Online)
 	v.Counters.Advance(m.now(t), birth, v.CPUs, &used)
-	return v
+	v.Load.Sample(m.now(t), birth, &load)
+	if f.Needs&procfile.NeedPressure != 0 {
+		err = c.Pressure(v.Pressure, f.Pressure)
+	}
+	if errors.Is(err, cgroup.ErrNotCounted) {
+		if b.Container() || host.Pressure[f.Pressure] == nil {
+			return []byte("! " + unix.EOPNOTSUPP.Error() + "\n")
+		}
+		v, err = nil, nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Render(nil, host, v)
 }
 
 // TestMachines renders every file for every reader of every recorded machine.
@@ -183,7 +199,7 @@ func TestMachines(t *testing.T) {
 			for _, tid := range m.readers {
 				for i := range procfile.Files {
 					f := &procfile.Files[i]
-					text := f.Render(nil, host, m.look(t, fs, host, tid, f))
+					text := m.render(t, fs, host, tid, f)
 					checkText(t, f, text)
 					got = append(got, txtar.File{Name: fmt.Sprintf("want/%d/%s", tid, f.Path), Data: text})
 				}

@@ -48,6 +48,7 @@ var nodes = []node{
 	{4, "sys/devices", nil},
 	{5, "sys/devices/system", nil},
 	{6, "sys/devices/system/cpu", nil},
+	{7, "proc/pressure", nil},
 
 	{32, "proc/meminfo", served("proc/meminfo")},
 	{33, "proc/cpuinfo", served("proc/cpuinfo")},
@@ -56,6 +57,9 @@ var nodes = []node{
 	{36, "sys/devices/system/cpu/online", served("sys/devices/system/cpu/online")},
 	{37, "proc/uptime", served("proc/uptime")},
 	{38, "proc/loadavg", served("proc/loadavg")},
+	{39, "proc/pressure/cpu", served("proc/pressure/cpu")},
+	{40, "proc/pressure/io", served("proc/pressure/io")},
+	{41, "proc/pressure/memory", served("proc/pressure/memory")},
 }
 
 // served is the row of procfile's table for path.

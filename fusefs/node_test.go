@@ -12,9 +12,10 @@ import (
 func TestIndicesAreForEver(t *testing.T) {
 	want := map[string]uint8{
 		"": 0, ".inode": 1, "proc": 2, "sys": 3,
-		"sys/devices": 4, "sys/devices/system": 5, "sys/devices/system/cpu": 6,
+		"sys/devices": 4, "sys/devices/system": 5, "sys/devices/system/cpu": 6, "proc/pressure": 7,
 		"proc/meminfo": 32, "proc/cpuinfo": 33, "proc/stat": 34, "proc/swaps": 35,
 		"sys/devices/system/cpu/online": 36, "proc/uptime": 37, "proc/loadavg": 38,
+		"proc/pressure/cpu": 39, "proc/pressure/io": 40, "proc/pressure/memory": 41,
 	}
 	seen := map[uint8]string{}
 	for _, n := range nodes {

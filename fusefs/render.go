@@ -5,6 +5,10 @@ package fusefs
 
 import (
 	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podproc/podproc/fusefs/cgroup"
 	"github.com/podproc/podproc/fusefs/procfile"
@@ -17,6 +21,7 @@ type values struct {
 	cpu       view.CPU
 	cpuTime   view.CPUTime
 	tasks     view.Tasks
+	pressure  view.Pressure
 	container procfile.Container
 	record    []byte
 }
@@ -34,6 +39,9 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 		return append(dst, text...), err
 	}
 	host, err := fs.host.get(f)
+	if f.Needs&procfile.NeedPressure != 0 && (errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)) {
+		err = fmt.Errorf("%w: %w", cgroup.ErrNotCounted, err) // CONFIG_PSI off, psi=0
+	}
 	if err != nil {
 		return dst, err
 	}
@@ -65,6 +73,16 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 			return dst, err
 		}
 		v.container.Tasks = &v.tasks
+	}
+	if f.Needs&procfile.NeedPressure != 0 {
+		err := cg.Pressure(&v.pressure, f.Pressure)
+		if errors.Is(err, cgroup.ErrNotCounted) && !c.boundary.Container() {
+			return f.Render(dst, host, nil), nil
+		}
+		if err != nil {
+			return dst, err
+		}
+		v.container.Pressure = &v.pressure
 	}
 	if f.Needs&procfile.NeedLoad != 0 {
 		return fs.renderLoad(f, c, cg, host, v, dst)

@@ -23,6 +23,8 @@ func status(err error) fuse.Status {
 		return fuse.OK
 	case errors.Is(err, cgroup.ErrNoProcess):
 		return fuse.Status(unix.ESRCH)
+	case errors.Is(err, cgroup.ErrNotCounted):
+		return fuse.Status(unix.EOPNOTSUPP)
 	}
 	return fuse.EIO
 }
@@ -123,7 +125,7 @@ func (fs *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 		return status(err)
 	}
 	if err := fs.refresh(i, c); err != nil {
-		return status(err)
+		return status(err) // no attributes without a text: a size of 0 would be taken for its end
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()

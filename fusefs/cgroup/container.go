@@ -164,24 +164,19 @@ func (d *dir) cpuset(dst []int, buf *buffer) ([]int, error) {
 // back from one call to the next while the container is open. ErrNotCounted
 // where the container is in no cgroup that counts CPU time.
 func (c *Container) CPUTime(v *view.CPUTime) error {
-	ch := c.by[cpuacct]
-	if ch == nil || !ch.inside {
-		ch = nil
-		for i := range c.chains { // v2 counts in every cgroup
-			if c.chains[i].inside && c.chains[i].dirs[0].h.v2 {
-				ch = &c.chains[i]
-			}
-		}
+	d := c.unified() // v2 counts in every cgroup
+	if ch := c.by[cpuacct]; ch != nil && ch.inside {
+		d = ch.dirs[0]
 	}
-	if ch == nil {
+	if d == nil {
 		return fmt.Errorf("CPU time of %s: %w", c.b, ErrNotCounted)
 	}
 	buf := c.fs.scratch.get()
 	defer c.fs.scratch.put(buf)
-	if ch.dirs[0].h.v2 {
-		return ch.dirs[0].cpuTimeV2(v, buf)
+	if d.h.v2 {
+		return d.cpuTimeV2(v, buf)
 	}
-	return ch.dirs[0].cpuTimeV1(v, buf)
+	return d.cpuTimeV1(v, buf)
 }
 
 // Tasks reads how many tasks (threads) there are, from pids.current. The root

@@ -30,6 +30,9 @@ const (
 	v2CPUMax
 	v2CpusetEffective
 	v2CPUStat
+	v2CPUPressure
+	v2IOPressure
+	v2MemoryPressure
 
 	memoryStat
 	pidsCurrent
@@ -61,6 +64,9 @@ var fileName = [numFiles]string{
 	v2CPUMax:          "cpu.max",
 	v2CpusetEffective: "cpuset.cpus.effective",
 	v2CPUStat:         "cpu.stat",
+	v2CPUPressure:     "cpu.pressure",
+	v2IOPressure:      "io.pressure",
+	v2MemoryPressure:  "memory.pressure",
 
 	memoryStat:  "memory.stat",
 	pidsCurrent: "pids.current",

@@ -22,6 +22,7 @@ func someContainer(t testing.TB, h *Host) *Container {
 		CPUs:     CountCPUs(v, h.Online),
 		Counters: new(Counters),
 		Tasks:    &view.Tasks{Known: true, Total: 3},
+		Pressure: &view.Pressure{Text: []byte("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")},
 		Load:     sampled(12, view.Load{Running: 2, Total: 3}),
 	}
 	c.Counters.Advance(time.Hour, time.Minute, c.CPUs, used(time.Minute, time.Second))
@@ -33,6 +34,9 @@ func TestRenderDoesNotAllocate(t *testing.T) {
 		h := recordedHost(t, machine)
 		for _, c := range []*Container{someContainer(t, h), nil} {
 			for i := range Files {
+				if c == nil && Files[i].Needs&NeedPressure != 0 && h.Pressure[0] == nil {
+					continue // the machine has none
+				}
 				dst := make([]byte, 0, 1<<20)
 				if n := testing.AllocsPerRun(100, func() { Files[i].Render(dst, h, c) }); n != 0 {
 					t.Errorf("%s: %s: %v allocations", machine, Files[i].Path, n)

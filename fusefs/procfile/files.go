@@ -21,15 +21,20 @@ const (
 	HostOnlineFile
 	HostUptimeFile
 	HostLoadavgFile
+	HostPressureCPUFile
+	HostPressureIOFile
+	HostPressureMemoryFile
 	NumSources
 )
 
-// sources holds what there is to know of each Source.
-var sources = [NumSources]struct {
+type source struct {
 	path  string
 	every time.Duration
 	parse func(*Host, []byte) error
-}{
+}
+
+// sources holds what there is to know of each Source.
+var sources = [NumSources]source{
 	HostMeminfoFile: {path: "proc/meminfo", parse: func(h *Host, b []byte) (err error) {
 		h.Meminfo, err = ParseMeminfo(b)
 		return err
@@ -60,6 +65,16 @@ var sources = [NumSources]struct {
 		h.Loadavg, err = ParseLoadavg(b)
 		return err
 	}},
+	HostPressureCPUFile:    pressureSource("proc/pressure/cpu", view.CPUResource),
+	HostPressureIOFile:     pressureSource("proc/pressure/io", view.IOResource),
+	HostPressureMemoryFile: pressureSource("proc/pressure/memory", view.MemoryResource),
+}
+
+func pressureSource(path string, r view.Resource) source {
+	return source{path: path, parse: func(h *Host, b []byte) (err error) {
+		h.Pressure[r], err = ParsePressure(b)
+		return err
+	}}
 }
 
 // Path returns where the kernel has the file, relative to the root:
@@ -74,13 +89,14 @@ func (s Source) Every() time.Duration { return sources[s].every }
 // Source was parsed. What is in it is never changed after that: a copy of Host
 // may be handed out and renderers may share it.
 type Host struct {
-	Meminfo *HostMeminfo
-	Cpuinfo *HostCpuinfo
-	Stat    *HostStat
-	Swaps   *HostSwaps
-	Online  *HostOnline
-	Uptime  *HostUptime
-	Loadavg *HostLoadavg
+	Meminfo  *HostMeminfo
+	Cpuinfo  *HostCpuinfo
+	Stat     *HostStat
+	Swaps    *HostSwaps
+	Online   *HostOnline
+	Uptime   *HostUptime
+	Loadavg  *HostLoadavg
+	Pressure [view.NumResources]*HostPressure
 }
 
 // Parse sets what h holds of s from the file's text, which it keeps: the
@@ -101,6 +117,7 @@ const (
 	NeedCounters                  // Container.Counters, advanced
 	NeedTasks                     // Container.Tasks
 	NeedLoad                      // Container.Load, and what its reader sees as Container.Tasks
+	NeedPressure                  // Container.Pressure, of File.Pressure
 )
 
 // Container is what is known of one container at one moment.
@@ -110,14 +127,16 @@ type Container struct {
 	Counters *Counters
 	Tasks    *view.Tasks
 	Load     *Load
+	Pressure *view.Pressure
 }
 
 // File is a file that is served.
 type File struct {
-	Path    string   // below the mount, and where it is bound over: "proc/meminfo"
-	Host    Source   // the kernel's own file of that name
-	Sources []Source // what Render takes from the host, Host among them
-	Needs   Need     // what Render takes from the container
+	Path     string        // below the mount, and where it is bound over: "proc/meminfo"
+	Host     Source        // the kernel's own file of that name
+	Sources  []Source      // what Render takes from the host, Host among them
+	Needs    Need          // what Render takes from the container
+	Pressure view.Resource // with NeedPressure
 	// Render appends the file to dst. A nil container stands for a reader
 	// that has none: it gets the host's text. Render neither allocates nor
 	// fails, nor keeps anything of c.
@@ -203,4 +222,22 @@ var Files = []File{
 			return Loadavg(dst, h.Loadavg, c.Load, c.Tasks)
 		},
 	},
+	pressureFile("proc/pressure/cpu", HostPressureCPUFile, view.CPUResource),
+	pressureFile("proc/pressure/io", HostPressureIOFile, view.IOResource),
+	pressureFile("proc/pressure/memory", HostPressureMemoryFile, view.MemoryResource),
+}
+
+func pressureFile(path string, host Source, r view.Resource) File {
+	return File{
+		Path: path, Host: host,
+		Sources:  []Source{host},
+		Needs:    NeedPressure,
+		Pressure: r,
+		Render: func(dst []byte, h *Host, c *Container) []byte {
+			if c == nil {
+				return Pressure(dst, h.Pressure[r], nil)
+			}
+			return Pressure(dst, h.Pressure[r], c.Pressure.Text)
+		},
+	}
 }

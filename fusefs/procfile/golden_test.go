@@ -39,7 +39,11 @@ func recordedHost(t testing.TB, machine string) *Host {
 	t.Helper()
 	h := new(Host)
 	for s := range NumSources {
-		if err := h.Parse(s, recorded(t, s.Path())[machine]); err != nil {
+		text, ok := recorded(t, s.Path())[machine]
+		if !ok {
+			continue // as on the machine
+		}
+		if err := h.Parse(s, text); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -110,3 +110,17 @@ type Load struct {
 	// where that is not known.
 	LastPID uint64
 }
+
+// Resource is what tasks wait for.
+type Resource uint8
+
+const (
+	CPUResource Resource = iota
+	IOResource
+	MemoryResource
+	NumResources
+)
+
+// Pressure is how much of the time the container's tasks have waited for a
+// Resource, in the kernel's own words: "some avg10=0.00 ...", a line for each.
+type Pressure struct{ Text []byte }
