@@ -33,7 +33,7 @@ type host struct {
 func newHost(procDir, sysDir string, freshness time.Duration) *host {
 	h := &host{foreign: map[string]*hostFile{}}
 	for s := range procfile.NumSources {
-		h.sources[s] = hostFile{path: rebase(s.Path(), procDir, sysDir), every: max(s.Every(), freshness/2)}
+		h.sources[s] = hostFile{path: rebase(s.Path(), procDir, sysDir), every: max(s.Every(), freshness/2), empty: s.Empty()}
 	}
 	return h
 }
@@ -80,6 +80,7 @@ func (h *host) text(path, procDir, sysDir string) ([]byte, error) {
 type hostFile struct {
 	path  string
 	every time.Duration
+	empty bool // it may be
 
 	reading sync.Mutex // held over a read: one at a time
 	file    *os.File
@@ -137,6 +138,7 @@ func merge(into, from *procfile.Host) {
 	into.Online = cmp.Or(from.Online, into.Online)
 	into.Uptime = cmp.Or(from.Uptime, into.Uptime)
 	into.Loadavg = cmp.Or(from.Loadavg, into.Loadavg)
+	into.Diskstats = cmp.Or(from.Diskstats, into.Diskstats)
 	for r := range into.Pressure {
 		into.Pressure[r] = cmp.Or(from.Pressure[r], into.Pressure[r])
 	}
@@ -161,7 +163,7 @@ func (f *hostFile) read() ([]byte, error) {
 			continue
 		case err != nil:
 			return nil, err
-		case n == 0 && len(text) == 0:
+		case n == 0 && len(text) == 0 && !f.empty:
 			return nil, io.ErrUnexpectedEOF
 		case n == 0:
 			return text, nil

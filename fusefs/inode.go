@@ -184,7 +184,7 @@ func (fs *FS) refresh(i *inode, c *container) error {
 	taken := sinceBoot()
 	text, err := fs.render(i.node.file, c, (*buf)[:0])
 	*buf = text[:0]
-	if err == nil && len(text) == 0 {
+	if err == nil && len(text) == 0 && !i.node.file.Empty {
 		err = errEmpty
 	}
 	i.mu.Lock()

@@ -358,6 +358,7 @@ proc/stat l
 proc/swaps l
 proc/uptime l
 proc/loadavg l
+proc/diskstats l
 sys d
 sys/devices d
 sys/devices/system d

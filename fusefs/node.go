@@ -60,6 +60,7 @@ var nodes = []node{
 	{39, "proc/pressure/cpu", served("proc/pressure/cpu")},
 	{40, "proc/pressure/io", served("proc/pressure/io")},
 	{41, "proc/pressure/memory", served("proc/pressure/memory")},
+	{42, "proc/diskstats", served("proc/diskstats")},
 }
 
 // served is the row of procfile's table for path.

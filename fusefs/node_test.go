@@ -15,7 +15,7 @@ func TestIndicesAreForEver(t *testing.T) {
 		"sys/devices": 4, "sys/devices/system": 5, "sys/devices/system/cpu": 6, "proc/pressure": 7,
 		"proc/meminfo": 32, "proc/cpuinfo": 33, "proc/stat": 34, "proc/swaps": 35,
 		"sys/devices/system/cpu/online": 36, "proc/uptime": 37, "proc/loadavg": 38,
-		"proc/pressure/cpu": 39, "proc/pressure/io": 40, "proc/pressure/memory": 41,
+		"proc/pressure/cpu": 39, "proc/pressure/io": 40, "proc/pressure/memory": 41, "proc/diskstats": 42,
 	}
 	seen := map[uint8]string{}
 	for _, n := range nodes {

@@ -22,6 +22,7 @@ type values struct {
 	cpuTime   view.CPUTime
 	tasks     view.Tasks
 	pressure  view.Pressure
+	disks     view.Disks
 	container procfile.Container
 	record    []byte
 }
@@ -74,15 +75,14 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 		}
 		v.container.Tasks = &v.tasks
 	}
-	if f.Needs&procfile.NeedPressure != 0 {
-		err := cg.Pressure(&v.pressure, f.Pressure)
+	if f.Needs&procfile.NeedCounted != 0 {
+		err := v.count(f, cg)
 		if errors.Is(err, cgroup.ErrNotCounted) && !c.boundary.Container() {
 			return f.Render(dst, host, nil), nil
 		}
 		if err != nil {
 			return dst, err
 		}
-		v.container.Pressure = &v.pressure
 	}
 	if f.Needs&procfile.NeedLoad != 0 {
 		return fs.renderLoad(f, c, cg, host, v, dst)
@@ -91,6 +91,16 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 		return f.Render(dst, host, &v.container), nil
 	}
 	return fs.renderCounters(f, c, cg, host, v, dst)
+}
+
+// count reads what the kernel may not count.
+func (v *values) count(f *procfile.File, cg *cgroup.Container) error {
+	if f.Needs&procfile.NeedDisks != 0 {
+		v.container.Disks = &v.disks
+		return cg.Disks(&v.disks)
+	}
+	v.container.Pressure = &v.pressure
+	return cg.Pressure(&v.pressure, f.Pressure)
 }
 
 // renderCounters renders a file that shows CPU time. The counters go to the

@@ -55,6 +55,11 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println("started")
 		cmd.Wait()
+	case "write": // to a file, past the page cache, from a cgroup
+		if err := write(os.Args[1], os.Args[2]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	case "reuse":
 		if err := reusePid(os.Args[1], os.Args[2]); err != nil {
 			fmt.Println(err)
@@ -74,6 +79,25 @@ func burn(d time.Duration) {
 	}
 	for start := used(); used()-start < d; {
 	}
+}
+
+const writtenBytes = mib
+
+func write(path, procs string) error {
+	if err := os.WriteFile(procs, []byte("0"), 0); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	page, err := unix.Mmap(-1, 0, writtenBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON) // aligned
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(page)
+	return err
 }
 
 func childCommand(as string, args ...string) *exec.Cmd {

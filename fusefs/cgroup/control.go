@@ -22,6 +22,8 @@ const (
 	v1PerCPUUser
 	v1PerCPUSystem
 	v1CPUAcctStat
+	v1ServiceBytes
+	v1Serviced
 
 	v2MemoryMax
 	v2MemoryCurrent
@@ -33,6 +35,7 @@ const (
 	v2CPUPressure
 	v2IOPressure
 	v2MemoryPressure
+	v2IOStat
 
 	memoryStat
 	pidsCurrent
@@ -57,6 +60,9 @@ var fileName = [numFiles]string{
 	v1PerCPUSystem: "cpuacct.usage_percpu_sys",
 	v1CPUAcctStat:  "cpuacct.stat",
 
+	v1ServiceBytes: "blkio.throttle.io_service_bytes_recursive",
+	v1Serviced:     "blkio.throttle.io_serviced_recursive",
+
 	v2MemoryMax:       "memory.max",
 	v2MemoryCurrent:   "memory.current",
 	v2SwapMax:         "memory.swap.max",
@@ -67,6 +73,7 @@ var fileName = [numFiles]string{
 	v2CPUPressure:     "cpu.pressure",
 	v2IOPressure:      "io.pressure",
 	v2MemoryPressure:  "memory.pressure",
+	v2IOStat:          "io.stat",
 
 	memoryStat:  "memory.stat",
 	pidsCurrent: "pids.current",
@@ -97,6 +104,7 @@ var filePresence = [numFiles]presence{
 	v2SwapCurrent:     always,
 	v2CpusetEffective: enabled,
 	v2CPUStat:         always,
+	v2IOStat:          enabled,
 
 	memoryStat:  always,
 	pidsCurrent: enabled,

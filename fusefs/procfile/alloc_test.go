@@ -22,6 +22,7 @@ func someContainer(t testing.TB, h *Host) *Container {
 		CPUs:     CountCPUs(v, h.Online),
 		Counters: new(Counters),
 		Tasks:    &view.Tasks{Known: true, Total: 3},
+		Disks:    &view.Disks{Disks: []view.Disk{{Major: 8, Reads: 7, ReadBytes: 4096}}},
 		Pressure: &view.Pressure{Text: []byte("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")},
 		Load:     sampled(12, view.Load{Running: 2, Total: 3}),
 	}

@@ -21,6 +21,7 @@ const (
 	HostOnlineFile
 	HostUptimeFile
 	HostLoadavgFile
+	HostDiskstatsFile
 	HostPressureCPUFile
 	HostPressureIOFile
 	HostPressureMemoryFile
@@ -30,6 +31,7 @@ const (
 type source struct {
 	path  string
 	every time.Duration
+	empty bool // it is on some machines
 	parse func(*Host, []byte) error
 }
 
@@ -65,6 +67,10 @@ var sources = [NumSources]source{
 		h.Loadavg, err = ParseLoadavg(b)
 		return err
 	}},
+	HostDiskstatsFile: {path: "proc/diskstats", empty: true, parse: func(h *Host, b []byte) (err error) {
+		h.Diskstats, err = ParseDiskstats(b)
+		return err
+	}},
 	HostPressureCPUFile:    pressureSource("proc/pressure/cpu", view.CPUResource),
 	HostPressureIOFile:     pressureSource("proc/pressure/io", view.IOResource),
 	HostPressureMemoryFile: pressureSource("proc/pressure/memory", view.MemoryResource),
@@ -85,18 +91,22 @@ func (s Source) Path() string { return sources[s].path }
 // bound of freshness that holds for every file.
 func (s Source) Every() time.Duration { return sources[s].every }
 
+// Empty tells whether the file may be empty.
+func (s Source) Empty() bool { return sources[s].empty }
+
 // Host is what was read of the host at one moment. A field is nil until its
 // Source was parsed. What is in it is never changed after that: a copy of Host
 // may be handed out and renderers may share it.
 type Host struct {
-	Meminfo  *HostMeminfo
-	Cpuinfo  *HostCpuinfo
-	Stat     *HostStat
-	Swaps    *HostSwaps
-	Online   *HostOnline
-	Uptime   *HostUptime
-	Loadavg  *HostLoadavg
-	Pressure [view.NumResources]*HostPressure
+	Meminfo   *HostMeminfo
+	Cpuinfo   *HostCpuinfo
+	Stat      *HostStat
+	Swaps     *HostSwaps
+	Online    *HostOnline
+	Uptime    *HostUptime
+	Loadavg   *HostLoadavg
+	Diskstats *HostDiskstats
+	Pressure  [view.NumResources]*HostPressure
 }
 
 // Parse sets what h holds of s from the file's text, which it keeps: the
@@ -118,7 +128,12 @@ const (
 	NeedTasks                     // Container.Tasks
 	NeedLoad                      // Container.Load, and what its reader sees as Container.Tasks
 	NeedPressure                  // Container.Pressure, of File.Pressure
+	NeedDisks                     // Container.Disks
 )
+
+// NeedCounted are the needs that the kernel may not count for a container. Then
+// the file cannot be read.
+const NeedCounted = NeedPressure | NeedDisks
 
 // Container is what is known of one container at one moment.
 type Container struct {
@@ -128,6 +143,7 @@ type Container struct {
 	Tasks    *view.Tasks
 	Load     *Load
 	Pressure *view.Pressure
+	Disks    *view.Disks
 }
 
 // File is a file that is served.
@@ -137,6 +153,7 @@ type File struct {
 	Sources  []Source      // what Render takes from the host, Host among them
 	Needs    Need          // what Render takes from the container
 	Pressure view.Resource // with NeedPressure
+	Empty    bool          // there may be nothing to show
 	// Render appends the file to dst. A nil container stands for a reader
 	// that has none: it gets the host's text. Render neither allocates nor
 	// fails, nor keeps anything of c.
@@ -220,6 +237,18 @@ var Files = []File{
 				return Loadavg(dst, h.Loadavg, nil, nil)
 			}
 			return Loadavg(dst, h.Loadavg, c.Load, c.Tasks)
+		},
+	},
+	{
+		Path: "proc/diskstats", Host: HostDiskstatsFile,
+		Sources: []Source{HostDiskstatsFile},
+		Needs:   NeedDisks,
+		Empty:   true,
+		Render: func(dst []byte, h *Host, c *Container) []byte {
+			if c == nil {
+				return Diskstats(dst, h.Diskstats, nil)
+			}
+			return Diskstats(dst, h.Diskstats, c.Disks)
 		},
 	},
 	pressureFile("proc/pressure/cpu", HostPressureCPUFile, view.CPUResource),

@@ -44,11 +44,14 @@ func run(args []string, stdout io.Writer) error {
 		return err
 	}
 	r := recorder{cgroup: *cgroup, files: map[string][]byte{}}
-	for _, name := range []string{"proc/meminfo", "proc/cpuinfo", "proc/stat", "proc/swaps", "proc/uptime", "proc/loadavg",
+	for _, name := range []string{"proc/meminfo", "proc/cpuinfo", "proc/stat", "proc/swaps", "proc/uptime", "proc/loadavg", "proc/diskstats",
 		"sys/devices/system/cpu/online"} {
 		if err := r.copy(name, "/"+name); err != nil {
 			return err
 		}
+	}
+	for _, name := range []string{"proc/pressure/cpu", "proc/pressure/io", "proc/pressure/memory"} {
+		_ = r.copy(name, "/"+name) // not where the kernel counts none
 	}
 	readers := strings.Split(*pids, ",")
 	for _, pid := range readers {

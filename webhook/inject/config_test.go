@@ -19,7 +19,7 @@ func TestConfig(t *testing.T) {
 		{"zero", Config{}, ""},
 		{"empty-lists", Config{Files: []string{}, SkipRuntimeClasses: []string{}, SkipNodes: []string{}}, ""},
 		{"unknown-file", Config{Files: []string{"vmstat"}}, `"vmstat" is not one of meminfo`},
-		{"file-not-served", Config{Files: []string{"meminfo", "diskstats"}}, "diskstats is not served"},
+		{"files-on-request", Config{Files: []string{"meminfo", "loadavg", "uptime", "diskstats"}}, ""},
 		{"file-refused-by-runtimes", Config{Files: []string{"pressure/io"}}, "runtimes refuse"},
 		{"relative-root", Config{Root: "run/podproc"}, "clean absolute path"},
 		{"unclean-root", Config{Root: "/run/../etc"}, "clean absolute path"},

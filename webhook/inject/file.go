@@ -16,13 +16,10 @@ type file struct {
 	refuse  string // why it can not be mounted; empty if it can
 }
 
-const (
-	// notServed files stay in the table so that asking for them gets an answer.
-	notServed = "is not served by this version of podproc"
-	// runc lets a mount over a fixed list of files below /proc only, and does not
-	// start a container that has another one.
-	notAllowed = "can not be mounted: container runtimes refuse mounts there"
-)
+// notAllowed files are in the table so that asking for them gets an answer: runc
+// lets a mount over a fixed list of files below /proc only, and does not start a
+// container that has another one.
+const notAllowed = "can not be mounted: container runtimes refuse mounts there"
 
 // files is everything that a pod may ask for. Paths below /proc must be on
 // runc's list (libcontainer, checkProcMount).
@@ -34,7 +31,7 @@ var files = []file{
 	{name: "cpu/online", mount: "/sys/devices/system/cpu/online", node: "sys/devices/system/cpu/online", volume: "podproc-cpu-online", initial: true},
 	{name: "loadavg", mount: "/proc/loadavg", node: "proc/loadavg", volume: "podproc-loadavg"},
 	{name: "uptime", mount: "/proc/uptime", node: "proc/uptime", volume: "podproc-uptime"},
-	{name: "diskstats", mount: "/proc/diskstats", node: "proc/diskstats", volume: "podproc-diskstats", refuse: notServed},
+	{name: "diskstats", mount: "/proc/diskstats", node: "proc/diskstats", volume: "podproc-diskstats"},
 	{name: "pressure/cpu", refuse: notAllowed},
 	{name: "pressure/io", refuse: notAllowed},
 	{name: "pressure/memory", refuse: notAllowed},
