@@ -153,3 +153,17 @@ func TestLoadavgCrosses(t *testing.T) {
 	})
 	check("both were killed")
 }
+
+// TestLoadavgConsumers: programs take the load from it, and atop, which hangs
+// where there are more tasks than it says, ends.
+func TestLoadavgConsumers(t *testing.T) {
+	need(t, "atop", "uptime")
+	c := newContainer(t, "--cpus", "1", "--files", "default,loadavg")
+	if out := c.sh("atop 1 1"); !strings.Contains(out, "avg1 ") {
+		t.Errorf("atop says %q", out)
+	}
+	l := c.loadavg()
+	if out, want := c.sh("uptime"), fmt.Sprintf("load average: %.2f", l.average[0]); !strings.Contains(out, want) && c.loadavg() == l {
+		t.Errorf("uptime says %q, loadavg %v", out, l)
+	}
+}
