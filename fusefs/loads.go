@@ -46,7 +46,7 @@ func (fs *FS) sampleLoads(ctx context.Context) {
 				continue
 			}
 			fs.reads <- struct{}{}
-			if err := fs.sampleLoad(c, most); err != nil && !errors.Is(err, cgroup.ErrGone) {
+			if err := fs.sampleLoad(c, most); err != nil && !errors.Is(err, cgroup.ErrGone) && !errors.Is(err, cgroup.ErrNoProcess) {
 				fs.log.Warn("load average is not sampled", "container", c.boundary.String(), "error", err)
 			}
 			<-fs.reads

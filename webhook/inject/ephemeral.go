@@ -23,10 +23,16 @@ func (in *Injector) decideEphemeral(r Request) Result {
 		res.Outcome, res.Reason, res.Message = Ignored, OptedOut, OptedOut.message(a.no)
 		return res
 	}
+	volumes, want := in.volumesOf(p.Spec), mountable()
+	for i := range files {
+		if !files[i].initial && volumes[i] == volumeAbsent {
+			want &^= 1 << i // nobody has asked for it
+		}
+	}
 	pl := &planner{
-		in: in, want: mountable(), fixed: true,
+		in: in, want: want, fixed: true,
 		choice:  choice{exclude: nameSet(p.Metadata.Annotations[ExcludeContainersKey])},
-		volumes: in.volumesOf(p.Spec),
+		volumes: volumes,
 		running: make(map[string]bool),
 	}
 	for _, c := range old.Spec.EphemeralContainers {
