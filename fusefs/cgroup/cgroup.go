@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cgroup leads from a thread id to the container that the thread runs
-// in, and from there to that container's limits, usage, CPU time, tasks and
-// age, on cgroup v1, v2 and hybrid.
+// in, and from there to that container's limits, usage, CPU time, tasks, load,
+// pressure, disks and age, on cgroup v1, v2 and hybrid.
 //
 // It promises: what is told of one thread is read from one process, pid reuse
 // or not; a cgroup that was removed is ErrGone, also when another one has

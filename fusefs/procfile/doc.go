@@ -14,8 +14,8 @@
 // It promises sizes that stand still: a file is cached by the kernel as one
 // inode, and a reader that meets a change of size half-way may get a torn file.
 // So numbers that grow are given room, each in the place where known parsers
-// skip it (see Meminfo, Cpuinfo, Stat and Swaps), and where a size has to change it
-// changes rarely and in big steps. A file of more than one page is laid out
+// skip it (see Meminfo, Cpuinfo, Stat and the others), and where a size has to change
+// it changes rarely and in big steps. A file of more than one page is laid out
 // so that pages of different snapshots still make a valid file.
 //
 // The host's files are parsed once per interval for all containers (ParseMeminfo
