@@ -12,12 +12,12 @@
 // podproc's is a read and may be answered twice, the kernel ignores the second
 // answer.
 //
-// A request travels like this: a reader takes a free slot, read(2)s
-// /dev/fuse into it, makes sure that somebody else waits for the next request,
-// has go-fuse's ProtocolServer decode it and call the file system, writes the
-// answer and frees the slot. A request that takes longer than the deadline is
-// answered by the late file system, which must not block; the answer of the
-// handler that hangs comes too late then and is ignored.
+// A request travels like this: the reader that waits read(2)s /dev/fuse into
+// its slot, has go-fuse's ProtocolServer decode the request and call the file
+// system, writes the answer and clears the slot (readers.go). A request that
+// takes longer than the deadline is answered by the late file system, which
+// must not block; the answer of the handler that hangs comes too late then and
+// is ignored.
 //
 // INTERRUPT is dropped, since every request ends by the deadline anyway.
 package device
@@ -25,12 +25,10 @@ package device
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -101,15 +99,18 @@ type Conn struct {
 	init, initReply []byte
 	server, late    *fuse.ProtocolServer
 
-	idle    atomic.Int32 // readers that wait in read(2)
 	gate    sync.RWMutex // held for reading while a request is answered
 	paused  atomic.Bool
 	resume  chan struct{}
-	readers sync.WaitGroup
 	buffers sync.Pool
 	failure atomic.Pointer[error]
 	served  atomic.Uint64
-	done    chan struct{}
+	wake    chan struct{} // for watch
+	done    chan struct{} // closed when no reader is left
+
+	mu      sync.Mutex // guards what follows
+	waiting *reader    // the one that waits for requests, or has begun to answer a moment ago
+	readers int
 }
 
 // Open opens /dev/fuse. The file is given to the file system that is to be
@@ -130,7 +131,10 @@ func Start(dev *os.File, config Config) (*Conn, error) {
 		return nil, err
 	}
 	buf := make([]byte, readSize)
-	n, err := c.read(buf)
+	n, err := unix.Read(c.fd, buf)
+	for err == unix.EINTR {
+		n, err = unix.Read(c.fd, buf)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read INIT: %w", err)
 	}
@@ -150,7 +154,7 @@ func newConn(dev *os.File, config Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{config: config, dev: dev, fd: int(dev.Fd()), slots: s, done: make(chan struct{})}
+	c := &Conn{config: config, dev: dev, fd: int(dev.Fd()), slots: s, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	opts := &fuse.MountOptions{
 		MaxWrite:      maxWrite,
 		IDMappedMount: true, // containers with ID-mapped mounts (hostUsers: false)
@@ -196,10 +200,9 @@ type buffer struct {
 // Serve answers requests until the file system is unmounted (nil) or the
 // device fails.
 func (c *Conn) Serve() error {
-	c.startReader()
+	c.startReader(nil)
 	go c.watch()
-	c.readers.Wait()
-	close(c.done)
+	<-c.done
 	if err := c.failure.Load(); err != nil {
 		return *err
 	}
@@ -208,46 +211,6 @@ func (c *Conn) Serve() error {
 
 // Served counts the answered requests.
 func (c *Conn) Served() uint64 { return c.served.Load() }
-
-func (c *Conn) startReader() {
-	c.idle.Add(1)
-	c.readers.Add(1)
-	go c.reader()
-}
-
-// reader reads and answers requests. While it answers one, another reader
-// waits for the next: a handler that blocks holds up nobody.
-func (c *Conn) reader() {
-	defer c.readers.Done()
-	buf := c.buffers.Get().(*buffer)
-	defer c.buffers.Put(buf)
-	for {
-		i := <-c.slots.free
-		n, err := c.read(c.slots.slot(i), buf.tail)
-		last := c.idle.Add(-1) == 0
-		if err != nil {
-			c.slots.free <- i
-			if !errors.Is(err, unix.ENODEV) {
-				err = fmt.Errorf("read /dev/fuse: %w", err)
-				c.failure.CompareAndSwap(nil, &err)
-			}
-			return
-		}
-		if last && !c.paused.Load() {
-			c.startReader()
-		}
-		c.gate.RLock()
-		c.slots.since[i].Store(clock())
-		c.answer(c.server, c.slots.slot(i)[:min(n, slotSize)], buf.tail[:max(0, n-slotSize)], buf)
-		c.slots.clear(i)
-		c.gate.RUnlock()
-		c.slots.free <- i
-		if int(c.idle.Add(1)) > max(2, runtime.GOMAXPROCS(0)) {
-			c.idle.Add(-1)
-			return
-		}
-	}
-}
 
 // Pause lets the requests at hand be answered, up to the deadline, and begins
 // no others: those that are read meanwhile wait in their slots, for Resume or
@@ -271,25 +234,8 @@ func (c *Conn) Pause() {
 // Resume ends a Pause: there is no successor after all.
 func (c *Conn) Resume() {
 	c.paused.Store(false)
-	if c.idle.Load() == 0 {
-		c.startReader()
-	}
 	close(c.resume)
-}
-
-// read reads one request.
-func (c *Conn) read(iov ...[]byte) (int, error) {
-	for {
-		n, err := unix.Readv(c.fd, iov)
-		switch err {
-		case nil:
-			return n, nil
-		case unix.EINTR, unix.EAGAIN, unix.ENOENT:
-			// ENOENT: the request was cancelled while it was read.
-			continue
-		}
-		return 0, err
-	}
+	c.wakeWatch()
 }
 
 // answer has s answer a request, and writes what it says. rest is what had no

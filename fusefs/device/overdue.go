@@ -44,34 +44,76 @@ func (c *Conn) Oldest() time.Duration {
 	return time.Duration(oldest)
 }
 
-// watch answers what is overdue.
+// watch answers what is overdue, and has somebody else wait for requests where
+// the reader that does is held up by one. It sleeps while there are none.
 func (c *Conn) watch() {
-	tick := time.NewTicker(c.config.Deadline / 10)
+	every := min(c.config.Deadline/10, 20*time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	buf := c.buffers.Get().(*buffer)
+	l := look{conn: c, buf: c.buffers.Get().(*buffer)}
+	served, quiet := uint64(0), time.Duration(0)
 	for {
+		if quiet > warm {
+			tick.Stop()
+			select {
+			case <-c.done:
+				return
+			case <-c.wake:
+			}
+			tick.Reset(every)
+			quiet = 0
+		}
 		select {
 		case <-c.done:
 			return
 		case <-tick.C:
 		}
-		for i := range slotCount {
-			since := c.slots.since[i].Load()
-			if since == 0 || clock()-since < int64(c.config.Deadline) {
-				continue
-			}
-			req := bytes.Clone(c.slots.slot(i)[:min(c.slots.length(i), slotSize)])
-			if len(req) < inHeaderSize || c.slots.since[i].Load() != since {
-				continue // answered in this moment
-			}
-			c.overdue(i, since, req, buf)
+		quiet += every
+		any := l.again()
+		if now := c.served.Load(); now != served || any {
+			served, quiet = now, 0
 		}
 	}
 }
 
-// clock is the monotonic time in ns.
-func clock() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return ts.Nano()
+// look is what watch saw last.
+type look struct {
+	conn   *Conn
+	buf    *buffer
+	reader *reader // that waited, or answered
+	began  int64
 }
+
+// again looks at all requests, and tells whether there are any.
+func (l *look) again() bool {
+	c, before := l.conn, *l
+	c.mu.Lock()
+	l.reader = c.waiting
+	c.mu.Unlock()
+	l.began = l.reader.began.Load()
+	any := l.began != 0
+	if any && *l == before && !c.paused.Load() {
+		c.startReader(l.reader)
+	}
+	for i := range slotCount {
+		since := c.slots.since[i].Load()
+		if since == 0 {
+			continue
+		}
+		any = true
+		if clock()-since < int64(c.config.Deadline) {
+			continue
+		}
+		req := bytes.Clone(c.slots.slot(i)[:min(c.slots.length(i), slotSize)])
+		if len(req) < inHeaderSize || c.slots.since[i].Load() != since {
+			continue // answered in this moment
+		}
+		c.overdue(i, since, req, l.buf)
+	}
+	return any
+}
+
+var start = time.Now()
+
+// clock is the monotonic time in ns, above 0.
+func clock() int64 { return int64(time.Since(start)) + 1 }

@@ -1,0 +1,171 @@
+// Copyright The podproc Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package device
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// One reader at a time waits for requests, and answers what it reads by
+// itself: no thread has to be woken for the next one. If an answer takes from
+// one tick of watch to the next, that has another reader wait instead, and
+// this one ends with its answer.
+//
+// While requests come again and again, the reader waits in ppoll(2) without
+// telling Go's scheduler. A thread that tells it gives away its P, gets one
+// back with the next request, and makes sysmon look after that every 20 us
+// until all is quiet: on a node where 100 containers read four files once a
+// second, that was a third of podproc's CPU time. The thread can be preempted
+// in ppoll all the same, as that returns when a signal comes.
+const (
+	warm      = 100 * time.Millisecond // how long it waits so after a request
+	pollSlice = 9 * time.Millisecond   // and at a time: who runs for 10 ms is preempted
+)
+
+// polling is how many threads of the process wait without the scheduler's
+// knowledge. One P at least is left to everybody else.
+var polling atomic.Int32
+
+func mayPoll() bool {
+	if int(polling.Add(1)) < runtime.GOMAXPROCS(0) {
+		return true
+	}
+	polling.Add(-1)
+	return false
+}
+
+// reader is a goroutine that reads requests, always into the same slot.
+type reader struct {
+	conn  *Conn
+	slot  int
+	buf   *buffer
+	iov   [2]unix.Iovec
+	poll  unix.PollFd
+	last  int64        // when it has answered, by clock
+	began atomic.Int64 // when it has begun to answer; 0 while it waits
+}
+
+// startReader makes another reader the one that waits, unless there is none
+// left, which is the end, or somebody else has done that.
+func (c *Conn) startReader(instead *reader) {
+	i := <-c.slots.free
+	r := &reader{conn: c, slot: i, buf: c.buffers.Get().(*buffer), poll: unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN}}
+	for j, b := range [][]byte{c.slots.slot(i), r.buf.tail} {
+		r.iov[j].Base = &b[0]
+		r.iov[j].SetLen(len(b))
+	}
+	c.mu.Lock()
+	ok := c.waiting == instead && (instead == nil || c.readers > 0)
+	if ok {
+		c.waiting = r
+		c.readers++
+	}
+	c.mu.Unlock()
+	if !ok {
+		r.release()
+		return
+	}
+	go r.run()
+}
+
+func (r *reader) release() {
+	r.conn.buffers.Put(r.buf)
+	r.conn.slots.free <- r.slot
+}
+
+// end is the end of a reader. The last one ends Serve.
+func (r *reader) end() {
+	r.release()
+	c := r.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers--; c.readers == 0 {
+		close(c.done)
+	}
+}
+
+func (r *reader) waits() bool {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	return r.conn.waiting == r
+}
+
+func (r *reader) run() {
+	defer r.end()
+	c, slot := r.conn, r.conn.slots.slot(r.slot)
+	for r.waits() {
+		n, err := r.read()
+		if err != nil {
+			if !errors.Is(err, unix.ENODEV) {
+				err = fmt.Errorf("read /dev/fuse: %w", err)
+				c.failure.CompareAndSwap(nil, &err)
+			}
+			return
+		}
+		now := clock()
+		r.began.Store(now)
+		c.gate.RLock()
+		c.slots.since[r.slot].Store(now)
+		c.answer(c.server, slot[:min(n, slotSize)], r.buf.tail[:max(0, n-slotSize)], r.buf)
+		c.slots.clear(r.slot)
+		c.gate.RUnlock()
+		r.last = clock()
+		r.began.Store(0)
+	}
+}
+
+// read waits for a request and reads it.
+func (r *reader) read() (int, error) {
+	for {
+		cold := !r.await()
+		n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(r.conn.fd), uintptr(unsafe.Pointer(&r.iov)), uintptr(len(r.iov)))
+		if cold {
+			r.conn.wakeWatch()
+		}
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR, unix.EAGAIN, unix.ENOENT:
+			// ENOENT: the request was cancelled while it was read.
+			continue
+		}
+		return 0, errno
+	}
+}
+
+// await waits for a request as long as more of them are likely, and tells
+// whether there is one.
+func (r *reader) await() bool {
+	if !mayPoll() {
+		return false
+	}
+	defer polling.Add(-1)
+	for {
+		left := r.last + int64(warm) - clock()
+		if left <= 0 {
+			return false
+		}
+		ts := unix.NsecToTimespec(min(left, int64(pollSlice)))
+		n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&r.poll)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+		if n == 1 {
+			return true
+		}
+		runtime.Gosched()
+	}
+}
+
+// wakeWatch has watch look after requests.
+func (c *Conn) wakeWatch() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
