@@ -17,6 +17,7 @@ import (
 // is in none, or (boundary zero) the host.
 type container struct {
 	boundary cgroup.Boundary
+	name     string                           // boundary's
 	cgroup   atomic.Pointer[cgroup.Container] // nil: not open yet, or no more
 	gone     atomic.Bool
 	inodes   atomic.Int64  // that it owns
@@ -31,7 +32,7 @@ type container struct {
 }
 
 func newContainer(b cgroup.Boundary, counters *procfile.Counters) *container {
-	return &container{boundary: b, counters: counters, reads: make(chan struct{}, containerReads)}
+	return &container{boundary: b, name: b.String(), counters: counters, reads: make(chan struct{}, containerReads)}
 }
 
 // host tells whether c stands for the host itself.
@@ -69,7 +70,7 @@ func (c *container) birth(cg *cgroup.Container) (time.Duration, error) {
 
 // appendCounters appends the record of the counters. Its caller holds mu.
 func (c *container) appendCounters(dst []byte) ([]byte, error) {
-	dst = appendString(append(dst, kindCounters), c.boundary.String())
+	dst = appendString(append(dst, kindCounters), c.name)
 	return c.counters.AppendBinary(dst)
 }
 

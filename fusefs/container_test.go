@@ -18,14 +18,14 @@ import (
 // container is a cgroup for memory with a limit, and all that it takes to be
 // seen as a container.
 type container struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
 var containers int
 
 // newContainer makes a container of limit bytes.
-func newContainer(t *testing.T, limit uint64) *container {
+func newContainer(t testing.TB, limit uint64) *container {
 	t.Helper()
 	containers++
 	parent := "/sys/fs/cgroup/memory"

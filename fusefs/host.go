@@ -49,16 +49,14 @@ func rebase(path, procDir, sysDir string) string {
 	return "/" + path
 }
 
-// get collects what f is rendered from.
-func (h *host) get(f *procfile.File) (*procfile.Host, error) {
-	var all procfile.Host
+// get collects in all what f is rendered from.
+func (h *host) get(f *procfile.File, all *procfile.Host) error {
 	for _, s := range f.Sources {
-		err := h.sources[s].get(func(host *procfile.Host, text []byte) error { return host.Parse(s, text) }, &all)
-		if err != nil {
-			return nil, err
+		if err := h.sources[s].get(s, all); err != nil {
+			return err
 		}
 	}
-	return &all, nil
+	return nil
 }
 
 // text is a file that this version cannot render, as it is.
@@ -91,8 +89,8 @@ type hostFile struct {
 	last  []byte
 }
 
-// get adds the file, parsed, to what is in into.
-func (f *hostFile) get(parse func(*procfile.Host, []byte) error, into *procfile.Host) error {
+// get adds the file, which is s, parsed, to what is in into.
+func (f *hostFile) get(s procfile.Source, into *procfile.Host) error {
 	if f.young(into) {
 		return nil
 	}
@@ -109,7 +107,7 @@ func (f *hostFile) get(parse func(*procfile.Host, []byte) error, into *procfile.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.taken == 0 || !bytes.Equal(text, f.last) {
-		if err := parse(&f.value, text); err != nil {
+		if err := f.value.Parse(s, text); err != nil {
 			return fmt.Errorf("host: %w", err)
 		}
 		f.last = text

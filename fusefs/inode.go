@@ -171,17 +171,20 @@ func (i *inode) unclaimedSince(old time.Duration) bool {
 // read are the last ones known, never somebody else's. What the kernel does not
 // count is an error, every time.
 func (fs *FS) refresh(i *inode, c *container) error {
-	if i.fresh(c, fs.config.Freshness) {
+	taken := sinceBoot()
+	if i.fresh(c, taken, fs.config.Freshness) {
 		return nil
 	}
-	i.refreshing.Lock()
+	if !i.refreshing.TryLock() {
+		i.refreshing.Lock()
+		taken = sinceBoot()
+	}
 	defer i.refreshing.Unlock()
-	if i.fresh(c, fs.config.Freshness) {
+	if i.fresh(c, taken, fs.config.Freshness) {
 		return nil
 	}
 	buf := fs.buffers.Get().(*[]byte)
 	defer fs.buffers.Put(buf)
-	taken := sinceBoot()
 	text, err := fs.render(i.node.file, c, (*buf)[:0])
 	*buf = text[:0]
 	if err == nil && len(text) == 0 && !i.node.file.Empty {
@@ -224,9 +227,9 @@ func (fs *FS) refresh(i *inode, c *container) error {
 
 var errEmpty = errors.New("nothing was rendered")
 
-// fresh tells whether the snapshot shows c and is younger than bound.
-func (i *inode) fresh(c *container, bound time.Duration) bool {
+// fresh tells whether the snapshot shows c and is younger than bound now.
+func (i *inode) fresh(c *container, now, bound time.Duration) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.snap.of == c && sinceBoot()-i.snap.taken < bound
+	return i.snap.of == c && now-i.snap.taken < bound
 }

@@ -17,6 +17,7 @@ import (
 
 // values is what a container's file is rendered from, to be used again.
 type values struct {
+	host      procfile.Host
 	memory    view.Memory
 	cpu       view.CPU
 	cpuTime   view.CPUTime
@@ -39,7 +40,11 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 		text, err := fs.host.text(f.Path, fs.config.Proc, fs.config.Sys)
 		return append(dst, text...), err
 	}
-	host, err := fs.host.get(f)
+	v := fs.values.Get().(*values)
+	defer fs.values.Put(v)
+	v.host, v.container = procfile.Host{}, procfile.Container{}
+	host := &v.host
+	err := fs.host.get(f, host)
 	if f.Needs&procfile.NeedPressure != 0 && (errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)) {
 		err = fmt.Errorf("%w: %w", cgroup.ErrNotCounted, err) // CONFIG_PSI off, psi=0
 	}
@@ -53,9 +58,6 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 	if err != nil {
 		return dst, err
 	}
-	v := fs.values.Get().(*values)
-	defer fs.values.Put(v)
-	v.container = procfile.Container{}
 	if f.Needs&procfile.NeedMemory != 0 {
 		if err := cg.Memory(&v.memory); err != nil {
 			return dst, err

@@ -158,7 +158,7 @@ func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 	if err != nil {
 		return nil, status(err)
 	}
-	if !i.fresh(c, staleRead*fs.config.Freshness) {
+	if !i.fresh(c, sinceBoot(), staleRead*fs.config.Freshness) {
 		if err := fs.refresh(i, c); err != nil {
 			return nil, status(err)
 		}
@@ -171,9 +171,9 @@ func (i *inode) read(buf []byte, off uint64) fuse.ReadResult {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if off >= uint64(len(i.snap.text)) {
-		return fuse.ReadResultData(nil)
+		return newPiece(nil)
 	}
-	return fuse.ReadResultData(buf[:copy(buf, i.snap.text[off:])])
+	return newPiece(buf[:copy(buf, i.snap.text[off:])])
 }
 
 // attr fills in what is known of i.

@@ -14,7 +14,7 @@
 //
 // A request travels like this: the reader that waits read(2)s /dev/fuse into
 // its slot, has go-fuse's ProtocolServer decode the request and call the file
-// system, writes the answer and clears the slot (readers.go). A request that
+// system (or, if it is a frequent one, does so itself: direct.go), writes the answer and clears the slot (readers.go). A request that
 // takes longer than the deadline is answered by the late file system, which
 // must not block; the answer of the handler that hangs comes too late then and
 // is ignored.
@@ -161,11 +161,7 @@ func newConn(dev *os.File, config Config) (*Conn, error) {
 		// A READDIRPLUS would look names up that nobody asked for.
 		DisableReadDirPlus: true,
 		Logger:             log.New(logWriter{config.Log}, "", 0),
-		PanicHandler: func(v any) fuse.Status {
-			config.Panics()
-			config.Log.Error("a request made the file system panic; it gets EIO", "panic", v, "stack", string(debug.Stack()))
-			return fuse.EIO
-		},
+		PanicHandler:       c.panicked,
 	}
 	c.server = fuse.NewProtocolServer(config.FS, opts)
 	c.late = fuse.NewProtocolServer(config.Late, opts)
@@ -173,6 +169,12 @@ func newConn(dev *os.File, config Config) (*Conn, error) {
 		return &buffer{head: make([]byte, replyHead), tail: make([]byte, readSize)}
 	}
 	return c, nil
+}
+
+func (c *Conn) panicked(v any) fuse.Status {
+	c.config.Panics()
+	c.config.Log.Error("a request made the file system panic; it gets EIO", "panic", v, "stack", string(debug.Stack()))
+	return fuse.EIO
 }
 
 // greet has the protocol servers read INIT and remembers their reply.
@@ -256,6 +258,11 @@ func (c *Conn) answer(s *fuse.ProtocolServer, req, rest []byte, buf *buffer) {
 func (c *Conn) reply(s *fuse.ProtocolServer, req, rest []byte, buf *buffer) []byte {
 	if int(u32(req)) > len(req) && opcode(req) != opBatchForget {
 		return errorReply(buf.head[:0], unique(req), unix.ENAMETOOLONG)
+	}
+	if s == c.server {
+		if reply, ok := c.direct(req, buf); ok {
+			return reply
+		}
 	}
 	// One contiguous buffer: head, then payload.
 	n, status := s.HandleRequest([][]byte{req, rest}, [][]byte{buf.tail})
