@@ -25,9 +25,11 @@ import (
 	"github.com/podproc/podproc/test/image"
 )
 
+var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+
 // TestImage builds the image twice, from two builds of the binaries, and looks
 // inside. The long form builds that of each architecture: the webhook's packages
-// for another one take minutes.
+// for another one may take minutes.
 func TestImage(t *testing.T) {
 	arches := []string{runtime.GOARCH}
 	if os.Getenv("PODPROC_SOAK") == "1" {
@@ -41,7 +43,6 @@ func TestImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 	var first, second = t.TempDir(), t.TempDir()
 	for _, dir := range []string{first, second} {
 		if err := image.Compile(t.Context(), root, dir, version, arches...); err != nil {
@@ -85,18 +86,26 @@ func TestImage(t *testing.T) {
 }
 
 // TestOtherArchitectures: what speaks to a kernel compiles for each that podproc
-// is published for.
+// is published for, and the image of each holds its own.
 func TestOtherArchitectures(t *testing.T) {
 	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := t.TempDir()
 	for _, arch := range image.Arches {
-		cmd := exec.Command("go", "build", "-o", t.TempDir()+"/", "./cmd/podproc-node")
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, arch)+"/", "./cmd/podproc-node")
 		cmd.Dir = root
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", arch, err, out)
+			t.Fatalf("%s: %v\n%s", arch, err, out)
+		}
+	}
+	for _, arch := range image.Arches {
+		in := unpack(t, archive(t, root, dir, "0.0.0", arch))
+		program, err := elf.NewFile(bytes.NewReader(in.files["podproc-node"]))
+		if err != nil || program.Machine != machines[arch] || in.config.Architecture != arch {
+			t.Errorf("the image for %s says that it is for %s, and podproc-node in it: %+v, %v", arch, in.config.Architecture, program, err)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func Compile(ctx context.Context, root, dir, version string, arches ...string) e
 // know it.
 func Archive(ctx context.Context, root, dir, version, arch, file string) error {
 	return archive(ctx, dir, Repository+":"+version, file,
-		"--arch="+arch, "--build-arg=VERSION="+version, "--file="+filepath.Join(root, "deploy", "Dockerfile"))
+		"--platform=linux/"+arch, "--build-arg=VERSION="+version, "--file="+filepath.Join(root, "deploy", "Dockerfile"))
 }
 
 // Plain makes an image of what is in dir and further lines of a Dockerfile.
