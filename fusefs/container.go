@@ -11,6 +11,7 @@ import (
 
 	"github.com/podproc/podproc/fusefs/cgroup"
 	"github.com/podproc/podproc/fusefs/procfile"
+	"github.com/podproc/podproc/fusefs/view"
 )
 
 // container is a reader's view: a container, or the cgroup of a reader that
@@ -29,6 +30,8 @@ type container struct {
 	mu       sync.Mutex // guards what follows; never held across a kernel read
 	counters *procfile.Counters
 	load     *procfile.Load
+	cpu      view.CPU
+	cpuAt    time.Duration // when cpu was read, since boot; 0: never
 }
 
 func newContainer(b cgroup.Boundary, counters *procfile.Counters) *container {
@@ -55,6 +58,26 @@ func (c *container) open(cgroups *cgroup.FS) (*cgroup.Container, error) {
 		_ = cg.Close()
 	}
 	return c.cgroup.Load(), nil
+}
+
+// cpus reads what c may run on at the time at, or sets that to when somebody
+// has read it a moment ago: files that are read together share it.
+func (c *container) cpus(cg *cgroup.Container, at *time.Duration, moment time.Duration, v *view.CPU) error {
+	c.mu.Lock()
+	if c.cpuAt != 0 && *at-c.cpuAt < moment {
+		defer c.mu.Unlock()
+		v.Quota, v.Cpuset = c.cpu.Quota, append(v.Cpuset[:0], c.cpu.Cpuset...)
+		*at = min(*at, c.cpuAt)
+		return nil
+	}
+	c.mu.Unlock()
+	if err := cg.CPU(v); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cpu.Quota, c.cpu.Cpuset, c.cpuAt = v.Quota, append(c.cpu.Cpuset[:0], v.Cpuset...), *at
+	return nil
 }
 
 // birth is when the container began, since boot, if that is not known yet.

@@ -189,7 +189,8 @@ func (fs *FS) Text(path string, tid uint32) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fs.render(n.file, c, nil)
+	now := sinceBoot()
+	return fs.render(n.file, c, &now, nil)
 }
 
 // viewer is the container that thread tid runs in.

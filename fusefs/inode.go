@@ -37,7 +37,7 @@ type inode struct {
 type snapshot struct {
 	of    *container // whom it shows; nil: there is none yet
 	text  []byte
-	taken time.Duration // since boot, before the first kernel read for it
+	taken time.Duration // since boot, before the first kernel read of the container for it
 	mtime time.Time     // new whenever the text is
 }
 
@@ -185,7 +185,8 @@ func (fs *FS) refresh(i *inode, c *container) error {
 	}
 	buf := fs.buffers.Get().(*[]byte)
 	defer fs.buffers.Put(buf)
-	text, err := fs.render(i.node.file, c, (*buf)[:0])
+	at := taken
+	text, err := fs.render(i.node.file, c, &at, (*buf)[:0])
 	*buf = text[:0]
 	if err == nil && len(text) == 0 && !i.node.file.Empty {
 		err = errEmpty
@@ -221,7 +222,7 @@ func (fs *FS) refresh(i *inode, c *container) error {
 		}
 		s.of, s.text, s.mtime = c, append(s.text[:0], text...), mtime
 	}
-	s.taken = taken
+	s.taken = at
 	return nil
 }
 

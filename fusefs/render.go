@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,8 +30,10 @@ type values struct {
 }
 
 // render appends the text of f for c to dst, which it returns grown also with
-// an error. Kernel reads in flight are bounded.
-func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error) {
+// an error. What it shows of the container is not older than at, which is now,
+// and which it sets back a little where it shows what was read before. Kernel
+// reads in flight are bounded.
+func (fs *FS) render(f *procfile.File, c *container, at *time.Duration, dst []byte) ([]byte, error) {
 	c.reads <- struct{}{}
 	defer func() { <-c.reads }()
 	fs.reads <- struct{}{}
@@ -65,7 +68,7 @@ func (fs *FS) render(f *procfile.File, c *container, dst []byte) ([]byte, error)
 		v.container.Memory = &v.memory
 	}
 	if f.Needs&(procfile.NeedCPUs|procfile.NeedCounters) != 0 {
-		if err := cg.CPU(&v.cpu); err != nil {
+		if err := c.cpus(cg, at, fs.config.Freshness/4, &v.cpu); err != nil {
 			return dst, err
 		}
 		v.container.CPUs = procfile.CountCPUs(&v.cpu, host.Online)
