@@ -14,10 +14,10 @@
 //
 // A request travels like this: the reader that waits read(2)s /dev/fuse into
 // its slot, has go-fuse's ProtocolServer decode the request and call the file
-// system (or, if it is a frequent one, does so itself: direct.go), writes the answer and clears the slot (readers.go). A request that
-// takes longer than the deadline is answered by the late file system, which
-// must not block; the answer of the handler that hangs comes too late then and
-// is ignored.
+// system (or, if it is a frequent one, does so itself: direct.go), writes the
+// answer and clears the slot (readers.go). A request that takes longer than the
+// deadline is answered by the late file system, which must not block; the
+// answer of the handler that hangs comes too late then and is ignored.
 //
 // INTERRUPT is dropped, since every request ends by the deadline anyway.
 package device

@@ -45,7 +45,8 @@ func (c *Conn) Oldest() time.Duration {
 }
 
 // watch answers what is overdue, and has somebody else wait for requests where
-// the reader that does is held up by one. It sleeps while there are none.
+// the reader that does is held up by one. It sleeps while there are none: when
+// it has seen none for so long that the reader wakes it for the next one.
 func (c *Conn) watch() {
 	every := min(c.config.Deadline/10, 20*time.Millisecond)
 	tick := time.NewTicker(every)
@@ -53,7 +54,7 @@ func (c *Conn) watch() {
 	l := look{conn: c, buf: c.buffers.Get().(*buffer)}
 	served, quiet := uint64(0), time.Duration(0)
 	for {
-		if quiet > warm {
+		if quiet > 2*warm {
 			tick.Stop()
 			select {
 			case <-c.done:

@@ -50,14 +50,21 @@ type reader struct {
 	iov   [2]unix.Iovec
 	poll  unix.PollFd
 	last  int64        // when it has answered, by clock
-	began atomic.Int64 // when it has begun to answer; 0 while it waits
+	began atomic.Int64 // when it has begun to answer; 0 while it waits or reads
 }
 
 // startReader makes another reader the one that waits, unless there is none
-// left, which is the end, or somebody else has done that.
+// left, which is the end, or somebody else has done that, or no slot is free.
+// It does not block.
 func (c *Conn) startReader(instead *reader) {
-	i := <-c.slots.free
-	r := &reader{conn: c, slot: i, buf: c.buffers.Get().(*buffer), poll: unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN}}
+	var i int
+	select {
+	case i = <-c.slots.free:
+	default:
+		return
+	}
+	r := &reader{conn: c, slot: i, buf: c.buffers.Get().(*buffer), last: clock()}
+	r.poll = unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN}
 	for j, b := range [][]byte{c.slots.slot(i), r.buf.tail} {
 		r.iov[j].Base = &b[0]
 		r.iov[j].SetLen(len(b))
@@ -110,8 +117,11 @@ func (r *reader) run() {
 			}
 			return
 		}
+		r.began.Store(clock())
 		now := clock()
-		r.began.Store(now)
+		if now-r.last > int64(warm) {
+			c.wakeWatch() // which has seen nothing begun, and sleeps
+		}
 		c.gate.RLock()
 		c.slots.since[r.slot].Store(now)
 		c.answer(c.server, slot[:min(n, slotSize)], r.buf.tail[:max(0, n-slotSize)], r.buf)
@@ -125,11 +135,8 @@ func (r *reader) run() {
 // read waits for a request and reads it.
 func (r *reader) read() (int, error) {
 	for {
-		cold := !r.await()
+		r.await()
 		n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(r.conn.fd), uintptr(unsafe.Pointer(&r.iov)), uintptr(len(r.iov)))
-		if cold {
-			r.conn.wakeWatch()
-		}
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -141,22 +148,21 @@ func (r *reader) read() (int, error) {
 	}
 }
 
-// await waits for a request as long as more of them are likely, and tells
-// whether there is one.
-func (r *reader) await() bool {
+// await waits for a request as long as more of them are likely.
+func (r *reader) await() {
 	if !mayPoll() {
-		return false
+		return
 	}
 	defer polling.Add(-1)
 	for {
 		left := r.last + int64(warm) - clock()
 		if left <= 0 {
-			return false
+			return
 		}
 		ts := unix.NsecToTimespec(min(left, int64(pollSlice)))
 		n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&r.poll)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
 		if n == 1 {
-			return true
+			return
 		}
 		runtime.Gosched()
 	}
