@@ -91,6 +91,13 @@ func TestDisksNotCounted(t *testing.T) {
 func TestKernelDisks(t *testing.T) {
 	fs := kernelFS(t, nil)
 	g := newGroup(t, testRoot+"/"+hexA, limits(64*mib, -1, 100000))
+	if g.v2 != nil { // whose library enables only what has a limit
+		for _, dir := range []string{"", testRoot} {
+			if err := os.WriteFile("/sys/fs/cgroup"+dir+"/cgroup.subtree_control", []byte("+io"), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	proc := startChild(t, "wait", 0)
 	g.add(proc.pid())
 	c := openOf(t, fs, proc.pid())
