@@ -42,9 +42,9 @@ func (c *Conn) direct(req []byte, buf *buffer) (reply []byte, ok bool) {
 	if status != fuse.OK {
 		n = outHeaderSize
 	}
-	reply = binary.NativeEndian.AppendUint32(buf.tail[:0], uint32(n))
-	reply = binary.NativeEndian.AppendUint32(reply, uint32(-int32(status)))
-	reply = binary.NativeEndian.AppendUint64(reply, unique(req))
+	head := binary.NativeEndian.AppendUint32(buf.tail[:0], uint32(n))
+	head = binary.NativeEndian.AppendUint32(head, uint32(-int32(status)))
+	_ = binary.NativeEndian.AppendUint64(head, unique(req))
 	return buf.tail[:n], true
 }
 
