@@ -112,12 +112,20 @@ func (m *member) follow(ctx context.Context, peer *takeover.Peer) error {
 	if err != nil && !foreign {
 		return err
 	}
+	following, stop := context.WithCancel(ctx)
+	told := make(chan struct{})
 	go func() {
-		<-peer.Synced()
-		m.monitor.setReady(nil)
-		fmt.Fprintln(m.stdout, "joined")
+		defer close(told)
+		select {
+		case <-peer.Synced():
+			m.monitor.setReady(nil)
+			fmt.Fprintln(m.stdout, "joined")
+		case <-following.Done():
+		}
 	}()
 	cause, next, err := peer.Follow(ctx, m.fs)
+	stop()
+	<-told // not after what comes next
 	switch {
 	case errors.Is(err, takeover.ErrLeft):
 		return nil

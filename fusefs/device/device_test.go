@@ -171,6 +171,59 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// waitingFile takes its time for GETATTR.
+type waitingFile struct {
+	*oneFile
+	wait func()
+}
+
+func (f waitingFile) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if in.NodeId == fileID {
+		f.wait()
+	}
+	return f.attr(in.NodeId, &out.Attr)
+}
+
+// Handlers that wait for something, each less than a tick of the watchdog, do
+// not wait for each other.
+func TestQueue(t *testing.T) {
+	var together, most atomic.Int32
+	_, dir := mount(t, device.Config{FS: waitingFile{newFile("text\n", nil), func() {
+		n := together.Add(1)
+		defer together.Add(-1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		time.Sleep(5 * time.Millisecond)
+	}}})
+	stop := make(chan bool)
+	var readers sync.WaitGroup
+	for range 64 {
+		file, err := os.Open(dir + "/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = file.Stat()
+				}
+			}
+		})
+	}
+	for end := time.Now().Add(patience); most.Load() < 8 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if n := most.Load(); n < 8 {
+		t.Errorf("at most %d of 64 requests were handled at the same time", n)
+	}
+	close(stop)
+	readers.Wait()
+}
+
 // What one server has read and not answered, the next one answers.
 func TestReplay(t *testing.T) {
 	hang, reading := make(chan bool), make(chan bool, 100)

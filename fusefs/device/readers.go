@@ -50,48 +50,69 @@ type reader struct {
 	iov   [2]unix.Iovec
 	poll  unix.PollFd
 	last  int64        // when it has answered, by clock
+	busy  int64        // since when it has answered without having to wait
 	began atomic.Int64 // when it has begun to answer; 0 while it waits or reads
 }
+
+// Where requests queue up all the same, as many threads as it takes answer
+// them, until there is none left to begin with.
+const (
+	queued = 10 * time.Microsecond // from an answer to the next request, if that was there before
+	behind = 2 * time.Millisecond  // how long requests queue up before somebody helps
+	most   = 32                    // readers
+)
 
 // startReader makes another reader the one that waits, unless there is none
 // left, which is the end, or somebody else has done that, or no slot is free.
 // It does not block.
 func (c *Conn) startReader(instead *reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting != instead || instead != nil && c.readers == 0 {
+		return
+	}
+	if r := c.newReader(); r != nil {
+		c.waiting = r
+		go r.run()
+	}
+}
+
+// help has another reader answer what is queued up.
+func (c *Conn) help() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers == 0 || c.readers >= most || c.paused.Load() {
+		return
+	}
+	if r := c.newReader(); r != nil {
+		go r.help()
+	}
+}
+
+// newReader makes a reader, with mu locked; nil if no slot is free.
+func (c *Conn) newReader() *reader {
 	var i int
 	select {
 	case i = <-c.slots.free:
 	default:
-		return
+		return nil
 	}
-	r := &reader{conn: c, slot: i, buf: c.buffers.Get().(*buffer), last: clock()}
+	now := clock()
+	r := &reader{conn: c, slot: i, buf: c.buffers.Get().(*buffer), last: now, busy: now}
 	r.poll = unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN}
 	for j, b := range [][]byte{c.slots.slot(i), r.buf.tail} {
 		r.iov[j].Base = &b[0]
 		r.iov[j].SetLen(len(b))
 	}
-	c.mu.Lock()
-	ok := c.waiting == instead && (instead == nil || c.readers > 0)
-	if ok {
-		c.waiting = r
-		c.readers++
-	}
-	c.mu.Unlock()
-	if !ok {
-		r.release()
-		return
-	}
-	go r.run()
-}
-
-func (r *reader) release() {
-	r.conn.buffers.Put(r.buf)
-	r.conn.slots.free <- r.slot
+	c.readers++
+	return r
 }
 
 // end is the end of a reader. The last one ends Serve.
 func (r *reader) end() {
-	r.release()
 	c := r.conn
+	c.buffers.Put(r.buf)
+	c.slots.free <- r.slot
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.readers--; c.readers == 0 {
@@ -105,37 +126,61 @@ func (r *reader) waits() bool {
 	return r.conn.waiting == r
 }
 
+// run answers requests until somebody else waits for them.
 func (r *reader) run() {
 	defer r.end()
-	c, slot := r.conn, r.conn.slots.slot(r.slot)
 	for r.waits() {
-		n, err := r.read()
-		if err != nil {
-			if !errors.Is(err, unix.ENODEV) {
-				err = fmt.Errorf("read /dev/fuse: %w", err)
-				c.failure.CompareAndSwap(nil, &err)
-			}
+		r.await()
+		if !r.answer() {
 			return
 		}
-		r.began.Store(clock())
-		now := clock()
-		if now-r.last > int64(warm) {
-			c.wakeWatch() // which has seen nothing begun, and sleeps
-		}
-		c.gate.RLock()
-		c.slots.since[r.slot].Store(now)
-		c.answer(c.server, slot[:min(n, slotSize)], r.buf.tail[:max(0, n-slotSize)], r.buf)
-		c.slots.clear(r.slot)
-		c.gate.RUnlock()
-		r.last = clock()
-		r.began.Store(0)
 	}
 }
 
-// read waits for a request and reads it.
+// help answers requests as long as there are any.
+func (r *reader) help() {
+	defer r.end()
+	for !r.conn.paused.Load() && r.pending(0) && r.answer() {
+	}
+}
+
+// answer reads a request and answers it. It returns false at the end of the
+// connection.
+func (r *reader) answer() bool {
+	c, slot := r.conn, r.conn.slots.slot(r.slot)
+	n, err := r.read()
+	if err != nil {
+		if !errors.Is(err, unix.ENODEV) {
+			err = fmt.Errorf("read /dev/fuse: %w", err)
+			c.failure.CompareAndSwap(nil, &err)
+		}
+		return false
+	}
+	r.began.Store(clock())
+	now := clock()
+	switch gap := time.Duration(now - r.last); {
+	case gap > warm:
+		c.wakeWatch() // which has seen nothing begun, and sleeps
+		r.busy = now
+	case gap > queued:
+		r.busy = now
+	case time.Duration(now-r.busy) > behind:
+		r.busy = now
+		c.help()
+	}
+	c.gate.RLock()
+	c.slots.since[r.slot].Store(now)
+	c.answer(c.server, slot[:min(n, slotSize)], r.buf.tail[:max(0, n-slotSize)], r.buf)
+	c.slots.clear(r.slot)
+	c.gate.RUnlock()
+	r.last = clock()
+	r.began.Store(0)
+	return true
+}
+
+// read reads a request, or waits for one.
 func (r *reader) read() (int, error) {
 	for {
-		r.await()
 		n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(r.conn.fd), uintptr(unsafe.Pointer(&r.iov)), uintptr(len(r.iov)))
 		switch errno {
 		case 0:
@@ -156,16 +201,18 @@ func (r *reader) await() {
 	defer polling.Add(-1)
 	for {
 		left := r.last + int64(warm) - clock()
-		if left <= 0 {
-			return
-		}
-		ts := unix.NsecToTimespec(min(left, int64(pollSlice)))
-		n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&r.poll)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
-		if n == 1 {
+		if left <= 0 || r.pending(min(left, int64(pollSlice))) {
 			return
 		}
 		runtime.Gosched()
 	}
+}
+
+// pending waits so many ns for a request, which it does not read.
+func (r *reader) pending(wait int64) bool {
+	ts := unix.NsecToTimespec(wait)
+	n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&r.poll)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	return n == 1
 }
 
 // wakeWatch has watch look after requests.
