@@ -4,29 +4,28 @@
 package nodes
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
 
+// resized is the pod of resize and debug.
+func resized(node string) string {
+	return pod("resize-"+node, "default", node, inject, "containers: ["+container("app", small("memory: 128Mi, cpu: 500m"))+"]")
+}
+
 // resize: a pod resized in place sees its new limits without a restart.
-func resize(c *fixture) {
-	for _, node := range nodeNames {
-		name := "resize-" + node
-		c.apply(pod(name, "default", node, inject, "containers: ["+container("app", small("memory: 128Mi, cpu: 500m"))+"]"), "apply", "-f", "-")
-		c.running("default", name)
-		c.want(name, c.view(name, "app", "default", look), limited(128<<10, 1))
-		c.kubectl("patch", "pod", name, "--subresource=resize", "--patch",
-			`{"spec": {"containers": [{"name": "app", "resources": {"limits": {"memory": "160Mi", "cpu": "1500m"}}}]}}`)
-		c.eventually(name+" sees its new limits", func() (bool, string) {
-			v := c.view(name, "app", "default", look)
-			return v["meminfo"] == fmt.Sprint(160<<10) && v["cpuinfo"] == "2", fmt.Sprint(v)
-		})
-		c.want(name, c.view(name, "app", "default", look), limited(160<<10, 2))
-		if got := c.kubectl("get", "pod", name, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); got != "0" {
-			c.t.Errorf("%s was restarted %s times", name, got)
-		}
-		c.kubectl("delete", "pod", name, "--now")
+func resize(c *fixture, node string) {
+	name := "resize-" + node
+	c.running("default", name)
+	c.want(name, c.looked(name, "app", "default"), limited(128<<10, 1))
+	c.kubectl("patch", "pod", name, "--subresource=resize", "--patch",
+		`{"spec": {"containers": [{"name": "app", "resources": {"limits": {"memory": "160Mi", "cpu": "1500m"}}}]}}`)
+	got := c.view(name, "app", "default", `for i in {1..200}; do
+		[ "$(awk '/^MemTotal/ { print $2 }' /proc/meminfo) $(cat /sys/devices/system/cpu/online)" = "163840 0-1" ] && break; sleep 0.5; done
+`+look)
+	c.want(name, got, limited(160<<10, 2))
+	if got := c.kubectl("get", "pod", name, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); got != "0" {
+		c.t.Errorf("%s was restarted %s times", name, got)
 	}
 }
 
@@ -36,30 +35,26 @@ const accounted = `{ awk '/^usage_usec/{print int($2/1000)}' /sys/fs/cgroup/cpu.
 // busy is what /proc/stat says of it, in ms.
 const busy = `awk '/^cpu /{print ($2+$3+$4)*10}' /proc/stat`
 
-// usage: /proc/stat counts the container's CPU time and nobody else's.
-func usage(c *fixture) {
-	for _, node := range nodeNames {
-		name := "usage-" + node
-		spec := "containers: [" + container("app", small("memory: 64Mi, cpu: 500m")) + ", " + container("idle", small("memory: 64Mi, cpu: 500m")) + "]"
-		c.apply(pod(name, "default", node, inject, spec), "apply", "-f", "-")
-		c.running("default", name)
-		idle := c.numbers(name, "idle", busy)[0]
-		// Burn until the kernel has counted two seconds more, then wait: a file
-		// may be 100 ms old.
-		got := c.numbers(name, "app", `a=$(`+accounted+`); b=$(`+busy+`); while [ $(`+accounted+`) -lt $((a + 2000)) ]; do :; done; sleep 1; echo $a $b $(`+accounted+`) $(`+busy+`)`)
-		if len(got) != 4 {
-			c.t.Fatalf("%s: %v", name, got)
+// usage: /proc/stat counts the container's CPU time and nobody else's, though
+// it sees the other's processes.
+func usage(c *fixture, node string) {
+	name := "shared-pids-" + node
+	const both = "$(" + accounted + ") $(" + busy + ")"
+	before := c.numbers(name, "other", "echo "+both)
+	// Burn until the kernel has counted two seconds more, then wait: a file
+	// may be 100 ms old.
+	got := c.numbers(name, "app", `a="`+both+`"; set -- $a; while [ $(`+accounted+`) -lt $(($1 + 2000)) ]; do :; done; sleep 1; echo $a `+both)
+	idle := append(before, c.numbers(name, "other", "echo "+both)...)
+	for container, n := range map[string][]int{"app": got, "other": idle} {
+		if len(n) != 4 {
+			c.t.Fatalf("%s/%s: %v", name, container, n)
 		}
-		used, shown := got[2]-got[0], got[3]-got[1]
 		// The tick counts a v1 container's user and system time by samples; a
 		// quarter is far more than it errs, and far less than anything else running.
-		if shown < used*3/4 || shown > used*5/4+200 {
-			c.t.Errorf("%s: /proc/stat has counted %d ms while the kernel counted %d ms", name, shown, used)
+		used, shown := n[2]-n[0], n[3]-n[1]
+		if shown < used*3/4-300 || shown > used*5/4+300 {
+			c.t.Errorf("%s/%s: /proc/stat has counted %d ms while the kernel counted %d ms", name, container, shown, used)
 		}
-		if grown := c.numbers(name, "idle", busy)[0] - idle; grown > shown/2 {
-			c.t.Errorf("%s: /proc/stat of the idle container has counted %d ms", name, grown)
-		}
-		c.kubectl("delete", "pod", name, "--now")
 	}
 }
 
@@ -77,63 +72,64 @@ func (c *fixture) numbers(pod, container, script string) []int {
 }
 
 // exclusive: with CPUs of its own, nproc agrees with all files.
-func exclusive(c *fixture) {
-	for _, node := range nodeNames {
-		name := "exclusive-" + node
-		c.apply(pod(name, "default", node, inject, "containers: ["+container("app", "limits: {cpu: 1, memory: 64Mi}")+"]"), "apply", "-f", "-")
-		c.running("default", name)
-		c.want(name, c.view(name, "app", "default", look), limited(64<<10, 1))
-		if got := strings.TrimSpace(c.exec(name, "app", "default", "nproc")); got != "1" {
-			c.t.Errorf("%s: nproc says %s, want the one CPU it has", name, got)
-		}
-		c.kubectl("delete", "pod", name, "--now")
-	}
+func exclusive(c *fixture, node string) {
+	name := "exclusive-" + node
+	spec := "containers: [" + program("app", "limits: {cpu: 1, memory: 64Mi}", "echo nproc=$(nproc)\n"+look+"exec sleep infinity") + "]"
+	c.apply(pod(name, "default", node, inject, spec), "apply", "-f", "-")
+	c.running("default", name)
+	want := limited(64<<10, 1)
+	want["nproc"] = "1"
+	c.want(name, c.looked(name, "app", "default"), want)
+	c.kubectl("delete", "pod", name, "--now", "--timeout="+patience.String())
 }
 
 // debug: a container added by kubectl debug sees the files where its pod does.
-func debug(c *fixture) {
-	for _, node := range nodeNames {
-		name := "debug-" + node
-		c.apply(pod(name, "default", node, inject, "containers: ["+container("app", small("memory: 136Mi, cpu: 1"))+"]"), "apply", "-f", "-")
-		c.running("default", name)
-		c.kubectl("debug", name, "--image="+Tools, "--container=debugger", "--image-pull-policy=IfNotPresent", "--profile=general", "--", "sleep", "infinity")
-		c.eventually("the debugger runs", func() (bool, string) {
-			out := c.kubectl("get", "pod", name, "-o", "jsonpath={.status.ephemeralContainerStatuses[0].state}")
-			return strings.Contains(out, "running"), out
-		})
-		// It has no limits of its own; those of the pod hold.
-		c.want(name+"/debugger", c.view(name, "debugger", "default", look), limited(136<<10, 1))
-		c.kubectl("delete", "pod", name, "--now")
-	}
+func debug(c *fixture, node string) {
+	name := "resize-" + node
+	c.kubectl("debug", name, "--image="+Tools, "--container=debugger", "--image-pull-policy=IfNotPresent", "--profile=general", "--", "bash", "-c", look+"exec sleep infinity")
+	c.eventually("the debugger runs", func() (bool, string) {
+		out := c.kubectl("get", "pod", name, "-o", "jsonpath={.status.ephemeralContainerStatuses[0].state}")
+		return strings.Contains(out, "running"), out
+	})
+	// It has no limits of its own; those of the pod hold.
+	c.want(name+"/debugger", c.looked(name, "debugger", "default"), limited(160<<10, 2))
 }
 
-// reboot: node2 reboots with injected pods on it, and nothing needs a hand.
-func reboot(c *fixture) {
-	spec := "containers: [" + container("app", small("memory: 152Mi, cpu: 1")) + "]"
-	c.apply(pod("stays", "default", "node2", inject, spec)+
-		pod("breaker", "default", "node2", "", "containers: ["+container("app", "", "securityContext: {privileged: true}")+"]"), "apply", "-f", "-")
-	c.running("default", "stays", "breaker")
+// boot has node2 boot again.
+func (c *fixture) boot() {
+	c.t.Helper()
 	boot := func() string {
 		return c.kubectl("get", "node", "node2", "-o", "jsonpath={.status.nodeInfo.bootID}")
 	}
+	breaker := func() (restarts, state string) {
+		out := c.kubectl("get", "pod", "breaker-node2", "-o", "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state}")
+		restarts, state, _ = strings.Cut(out, " ")
+		return restarts, state
+	}
+	c.running("default", "breaker-node2")
 	before := boot()
+	restarts, _ := breaker()
 	// The answer to this exec may never come.
-	_, _ = c.Kubectl(c.ctx(), "", "exec", "breaker", "--request-timeout=20s", "--", "bash", "-c", "sync; (sleep 1; echo b > /proc/sysrq-trigger) &")
+	_, _ = c.on("node2", "sync; (sleep 1; echo b > /proc/sysrq-trigger) &")
 	c.eventually("node2 boots again", func() (bool, string) { now := boot(); return now != before, now })
+	c.eventually("its breaker is back", func() (bool, string) {
+		now, state := breaker()
+		return now != restarts && strings.Contains(state, "running"), now + state
+	})
+}
+
+// reboot: node2 reboots with an injected pod on it, and nothing needs a hand.
+func reboot(c *fixture, s scene) {
+	name := s.name + "-node2"
+	c.boot()
 	c.eventually("its pods are back", func() (bool, string) {
-		out := c.kubectl("get", "pod", "stays", "-o", "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state}")
+		out := c.kubectl("get", "pod", name, "-o", "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state}")
 		return strings.HasPrefix(out, "1 ") && strings.Contains(out, "running"), out
 	})
-	c.running("default", "stays")
-	c.rollout("daemonset/podproc-node", "podproc")
-	c.rollout("daemonset/podproc-standby", "podproc")
-	c.eventually("the pod sees its limits again", func() (bool, string) {
-		v := c.view("stays", "app", "default", look)
-		return v["meminfo"] == fmt.Sprint(152<<10), fmt.Sprint(v)
-	})
-	c.want("stays", c.view("stays", "app", "default", look), limited(152<<10, 1))
-	if got := c.kubectl("get", "pod", "stays", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); got != "1" {
+	c.running("default", name, "breaker-node2")
+	c.rolled()
+	c.want(name, c.looked(name, "app", "default"), s.want["app"])
+	if got := c.kubectl("get", "pod", name, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); got != "1" {
 		c.t.Errorf("the pod was restarted %s times by one reboot", got)
 	}
-	c.kubectl("delete", "pods", "stays", "breaker", "--now")
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/podproc/podproc/test/deploy"
 )
 
-// helm: install, the same again, changed values, back, uninstall.
+// helm: install, the same again, another image, back, changed values, back,
+// uninstall. Readers notice nothing of all that but the end.
 func helm(c *fixture) {
 	program, err := deploy.Helm(c.Root)
 	if err != nil {
@@ -45,17 +46,23 @@ func helm(c *fixture) {
 		c.t.Errorf("an upgrade to the same has changed workloads: %s, then %s", before, after)
 	}
 
+	c.startReaders()
+	repository, tag, _ := strings.Cut(c.next, ":")
+	c.calm(event{"helm upgrade to another image", func(c *fixture) {
+		helm("upgrade", "podproc", chart, "--set=image.repository="+repository, "--set=image.tag="+tag, "--wait", wait)
+	}})
+	c.calm(event{"helm rollback", func(c *fixture) { helm("rollback", "podproc", "1", "--wait", wait) }})
+
 	helm("upgrade", "podproc", chart, "--set=injection.files={meminfo}", "--set=injection.keys={example.com/old}", "--wait", wait)
 	c.apply(pod("changed", "default", "node1", `annotations: {example.com/old: "true"}`, "containers: ["+container("app", small("memory: 56Mi"))+"]"), "apply", "-f", "-")
 	c.running("default", "changed")
-	if v := c.view("changed", "app", "default", look); v["mounts"] != "1" || v["meminfo"] != "57344" {
+	if v := c.looked("changed", "app", "default"); v["mounts"] != "1" || v["meminfo"] != "57344" {
 		c.t.Errorf("after an upgrade to injection.files={meminfo}: %v", v)
 	}
 	helm("rollback", "podproc", "1", "--wait", wait)
 	c.installed()
 	c.kubectl("delete", "pod", "changed", "--now")
 
-	helm("uninstall", "podproc", "--wait", wait)
-	c.nothingLeft()
+	c.gone(func() { helm("uninstall", "podproc", "--wait", wait) })
 	c.kubectl("delete", "namespace", "podproc", wait)
 }

@@ -6,6 +6,8 @@ package nodes
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,10 +17,31 @@ import (
 const kinds = "daemonsets,deployments,pods,services,secrets,serviceaccounts,configmaps,networkpolicies,poddisruptionbudgets," +
 	"resourcequotas,roles,rolebindings,clusterroles,clusterrolebindings,mutatingwebhookconfigurations"
 
-// install is the README's: one file.
+// before: a pod that was injected waits on a node where podproc is not up yet,
+// and says what for.
+func before(c *fixture) {
+	cmd := exec.CommandContext(c.ctx(), "go", "run", "./cmd/podproc", "inject", "-f", "-")
+	cmd.Dir = c.Root
+	cmd.Stdin = strings.NewReader(pod("early", "default", "node1", inject, "containers: ["+container("app", small("memory: 48Mi, cpu: 1"))+"]"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		c.t.Fatalf("podproc inject: %v", err)
+	}
+	c.apply(string(out), "apply", "-f", "-")
+	c.eventually("the pod says what it waits for", func() (bool, string) {
+		out := c.kubectl("describe", "pod", "early")
+		return strings.Contains(out, "hostPath type check failed: /run/podproc/fs/proc/meminfo is not a file"), out
+	})
+}
+
+// install is the README's: one file. Who has waited for it goes on.
 func install(c *fixture) {
 	c.kubectl("apply", "-f", c.manifest("podproc.yaml"))
 	c.installed()
+	c.running("default", "early")
+	c.want("early", c.looked("early", "app", "default"), limited(48<<10, 1))
+	c.forget("early")
 }
 
 // installed waits for every pod, and for the webhook to be asked.

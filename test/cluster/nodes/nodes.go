@@ -27,6 +27,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/podproc/podproc/test/image"
 )
 
 // Options of a cluster.
@@ -46,7 +48,9 @@ type Cluster struct {
 	start  time.Time
 	token  string
 	own    string // podproc's image
+	next   string // another name that it has
 	base   []string
+	tags   map[string]string // image -> another name for it
 	init   *exec.Cmd
 	input  io.Closer // the node ends when it is closed
 	pid    int       // of node1's first process
@@ -117,6 +121,12 @@ func (c *Cluster) build(ctx context.Context) error {
 	if c.own, c.base, err = images(ctx, c.Root, c.cache()); err != nil {
 		return err
 	}
+	version, err := image.Version(c.Root)
+	if err != nil {
+		return err
+	}
+	c.next = image.Repository + ":next"
+	c.tags = map[string]string{image.Repository + ":" + version: c.next}
 	token := make([]byte, 16)
 	_, err = rand.Read(token)
 	c.token = hex.EncodeToString(token)
@@ -138,7 +148,7 @@ systemReserved: {cpu: 500m}
 
 // node is what both nodes have in common; see agent.Node.
 func (c *Cluster) node(name, ip string) map[string]any {
-	return map[string]any{"Name": name, "IP": ip, "Token": c.token, "Kubelet": kubelet}
+	return map[string]any{"Name": name, "IP": ip, "Token": c.token, "Kubelet": kubelet, "Tags": c.tags}
 }
 
 func (c *Cluster) startNode1() error {

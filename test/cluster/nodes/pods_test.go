@@ -5,9 +5,8 @@ package nodes
 
 import (
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
-	"testing"
 )
 
 var nodeNames = []string{"node1", "node2"}
@@ -37,29 +36,20 @@ spec:
 `, name, namespace, meta, spec)
 }
 
-// container is one container of Tools that waits, in YAML's short form.
+// container is one container of Tools, in YAML's short form. It looks around,
+// which a log is cheaper to show than an exec, and waits.
 func container(name, resources string, more ...string) string {
-	return fmt.Sprintf(`{name: %s, image: %q, command: [sleep, infinity], resources: {%s}%s}`, name, Tools, resources, strings.Join(append([]string{""}, more...), ", "))
+	return program(name, resources, look+"exec sleep infinity", more...)
+}
+
+// program is one container of Tools that runs a script.
+func program(name, resources, script string, more ...string) string {
+	return fmt.Sprintf(`{name: %s, image: %q, command: [bash, -c, %q], resources: {%s}%s}`, name, Tools, script, resources, strings.Join(append([]string{""}, more...), ", "))
 }
 
 // small is a Burstable container's.
 func small(limits string) string {
 	return "requests: {cpu: 10m, memory: 16Mi}, limits: {" + limits + "}"
-}
-
-// host is what a node's kernel says, seen from a pod that nobody asked to inject.
-func (c *fixture) host(node string) view {
-	c.t.Helper()
-	name := "plain-" + node
-	c.apply(pod(name, "default", node, "", ""), "apply", "-f", "-")
-	c.running("default", name)
-	v := c.view(name, "app", "default", look)
-	if v["mounts"] != "0" {
-		c.t.Errorf("%s: a pod without the annotation has %s mounts of podproc", node, v["mounts"])
-	}
-	delete(v, "used")
-	delete(v, "mounts")
-	return v
 }
 
 // running waits for pods.
@@ -74,25 +64,11 @@ func (c *fixture) running(namespace string, names ...string) {
 	}
 }
 
-// consumers: every program that reads /proc sees the limits, on both nodes.
-func consumers(c *fixture) {
-	for _, node := range nodeNames {
-		spec := "containers: [" + container("app", small("memory: 256Mi, cpu: 1500m")) + "]"
-		c.apply(pod("consumers-"+node, "default", node, inject, spec), "apply", "-f", "-")
-	}
-	for _, node := range nodeNames {
-		name := "consumers-" + node
-		c.running("default", name)
-		want := limited(256<<10, 2)
-		want["vmstat"], want["top"], want["psutil"], want["node"] = "262144", "256.0", "262144 2", "262144 2"
-		c.want(name, c.view(name, "app", "default", lookMore), want)
-	}
-}
-
 // scene is a pod and what its containers shall see.
 type scene struct {
 	name, namespace, meta, spec string
 	want                        map[string]view
+	anywhere                    bool // what it is about is the same on every node
 }
 
 // scenes: MemTotal in KiB and CPUs by the rules of the README.
@@ -111,26 +87,40 @@ func scenes(host view) []scene {
 		return v
 	}
 	one := func(resources string) string { return "containers: [" + container("app", resources) + "]" }
+	app := func(v view) map[string]view { return map[string]view{"app": v} }
 	return []scene{
-		{"guaranteed", "default", inject, one("limits: {cpu: 500m, memory: 128Mi}"), map[string]view{"app": limited(128<<10, 1)}},
-		{"burstable", "default", inject, one(small("memory: 100Mi")), map[string]view{"app": memory(limited(100<<10, 1))}},
-		{"besteffort", "default", inject, one(""), map[string]view{"app": unlimited()}},
-		{"by-label", "default", `labels: {podproc.io/inject: "true"}`, one(small("memory: 64Mi, cpu: 1")), map[string]view{"app": limited(64<<10, 1)}},
-		{"limitrange", "defaults", inject, one(""), map[string]view{"app": limited(96<<10, 1)}},
-		{"namespace", "labelled", "", one(small("memory: 80Mi, cpu: 1")), map[string]view{"app": limited(80<<10, 1)}},
-		{"pod-level", "default", inject, "resources: {limits: {memory: 192Mi, cpu: 1}, requests: {cpu: 20m, memory: 32Mi}}\n  " + one(""),
-			map[string]view{"app": limited(192<<10, 1)}},
+		{"guaranteed", "default", inject, one("limits: {cpu: 500m, memory: 128Mi}"), app(limited(128<<10, 1)), false},
+		{"burstable", "default", inject, one(small("memory: 100Mi")), app(memory(limited(100<<10, 1))), false},
+		{"besteffort", "default", inject, one(""), app(unlimited()), false},
+		{"by-label", "default", `labels: {podproc.io/inject: "true"}`, one(small("memory: 64Mi, cpu: 1")), app(limited(64<<10, 1)), true},
+		{"limitrange", "defaults", inject, one(""), app(limited(96<<10, 1)), true},
+		{"namespace", "labelled", "", one(small("memory: 80Mi, cpu: 1")), app(limited(80<<10, 1)), true},
+		{"pod-level", "default", inject, "resources: {limits: {memory: 192Mi, cpu: 1}, requests: {cpu: 20m, memory: 32Mi}}\n  " + one(""), app(limited(192<<10, 1)), false},
 		{"shared-pids", "default", inject, "shareProcessNamespace: true\n  containers: [" +
 			container("app", small("memory: 112Mi, cpu: 1")) + ", " + container("other", small("memory: 144Mi, cpu: 1500m")) + "]",
-			map[string]view{"app": limited(112<<10, 1), "other": limited(144<<10, 2)}},
-		{"host-pid", "default", inject, "hostPID: true\n  " + one(small("memory: 72Mi, cpu: 1")), map[string]view{"app": limited(72<<10, 1)}},
+			map[string]view{"app": limited(112<<10, 1), "other": limited(144<<10, 2)}, false},
+		{"host-pid", "default", inject, "hostPID: true\n  " + one(small("memory: 72Mi, cpu: 1")), app(limited(72<<10, 1)), true},
 		{"sidecar", "default", inject, "initContainers: [" + container("side", small("memory: 88Mi, cpu: 1"), "restartPolicy: Always") + "]\n  " +
-			one(small("memory: 120Mi, cpu: 1")), map[string]view{"app": limited(120<<10, 1), "side": limited(88<<10, 1)}},
+			one(small("memory: 120Mi, cpu: 1")), map[string]view{"app": limited(120<<10, 1), "side": limited(88<<10, 1)}, true},
+		{"init", "default", inject, "initContainers: [" + program("first", small("memory: 104Mi, cpu: 1"), look) + "]\n  " + one(small("memory: 60Mi, cpu: 1")),
+			map[string]view{"first": limited(104<<10, 1), "app": limited(60<<10, 1)}, true},
+		{"consumers", "default", inject, "containers: [" + program("app", small("memory: 256Mi, cpu: 1"), lookMore+"exec sleep infinity") + "]", app(consumers(host)), false},
 	}
 }
 
-// pods: each way to run a container that changes what is around it.
-func pods(c *fixture) {
+// consumers is what every program that reads /proc shall see, and what those do
+// that ask the kernel.
+func consumers(host view) view {
+	v := limited(256<<10, 1)
+	v["vmstat"], v["top"], v["psutil"], v["node"], v["java"] = "262144", "256.0", "262144 1", "262144 1", "256M 1"
+	machine, _ := strconv.Atoi(host["meminfo"])
+	v["java-blind"] = fmt.Sprintf("%dM %s", machine>>10, host["getconf"])
+	return v
+}
+
+// namespaces are those of the scenes.
+func (c *fixture) namespaces() {
+	c.t.Helper()
 	c.apply(`apiVersion: v1
 kind: Namespace
 metadata: {name: labelled, labels: {podproc.io/inject: "true"}}
@@ -150,24 +140,6 @@ spec: {limits: [{type: Container, default: {memory: 96Mi, cpu: 500m}, defaultReq
 			return err == nil, fmt.Sprint(err)
 		})
 	}
-	for _, node := range nodeNames {
-		host := c.host(node)
-		// A few at a time: node2 is a slow machine.
-		for some := range slices.Chunk(scenes(host), 3) {
-			made := ""
-			for _, s := range some {
-				made += pod(s.name+"-"+node, s.namespace, node, s.meta, s.spec)
-			}
-			c.apply(made, "apply", "-f", "-")
-			for _, s := range some {
-				c.t.Run(s.name+"-"+node, func(t *testing.T) { s.play(&fixture{c.Cluster, t}, node) })
-			}
-			for _, namespace := range []string{"default", "labelled", "defaults"} {
-				c.kubectl("delete", "pods", "--all", "-n", namespace, "--now", "--timeout="+patience.String())
-			}
-		}
-	}
-	initContainer(c)
 }
 
 // play judges a scene whose pod has been made.
@@ -175,23 +147,6 @@ func (s scene) play(c *fixture, node string) {
 	name := s.name + "-" + node
 	c.running(s.namespace, name)
 	for container, want := range s.want {
-		c.want(name+"/"+container, c.view(name, container, s.namespace, look), want)
-	}
-}
-
-// initContainer: it is gone by the time one could look, so it looks itself.
-func initContainer(c *fixture) {
-	for _, node := range nodeNames {
-		spec := "restartPolicy: Never\n  volumes: [{name: out, emptyDir: {}}]\n  initContainers: [" +
-			fmt.Sprintf(`{name: init, image: %q, command: [bash, -c, "grep MemTotal /proc/meminfo > /out/it"], resources: {%s}, volumeMounts: [{name: out, mountPath: /out}]}`,
-				Tools, small("memory: 104Mi, cpu: 1")) +
-			"]\n  containers: [" + container("app", small("memory: 64Mi, cpu: 1"), "volumeMounts: [{name: out, mountPath: /out}]") + "]"
-		name := "init-" + node
-		c.apply(pod(name, "default", node, inject, spec), "apply", "-f", "-")
-		c.running("default", name)
-		if got := strings.Fields(c.exec(name, "app", "default", "cat /out/it")); len(got) < 2 || got[1] != fmt.Sprint(104<<10) {
-			c.t.Errorf("%s: the init container saw %q, want %d", name, got, 104<<10)
-		}
-		c.kubectl("delete", "pod", name, "--now")
+		c.want(name+"/"+container, c.looked(name, container, s.namespace), want)
 	}
 }

@@ -23,15 +23,20 @@ const look = `awk '
 	' /proc/meminfo /proc/cpuinfo /proc/stat /proc/self/mountinfo /sys/devices/system/cpu/online
 free -k | awk '/^Mem:/ { print "free=" $2; print "used=" $3 }'
 echo getconf=$(getconf _NPROCESSORS_ONLN)
+echo looked=yes
 `
 
-// lookMore asks every program.
-const lookMore = look + `
+// lookMore asks every program. A JVM says what it takes for the machine; the
+// rest of it is as cheap as can be.
+const lookMore = `
 vmstat -s | awk '/total memory/ { print "vmstat=" $1 }'
 TERM=xterm top -b -n1 | awk '/^MiB Mem/ { print "top=" $4 }'
 echo psutil=$(python3 -c 'import psutil; print(psutil.virtual_memory().total >> 10, psutil.cpu_count())')
 echo node=$(node -e 'const os = require("os"); console.log(os.totalmem() >> 10, os.cpus().length)')
-`
+jvm() { java "$@" -Xint -XX:+UseSerialGC -Xlog:gc+init -version 2> /dev/null | awk '/CPUs:/ { cpus = $(NF - 1) } /Memory:/ { memory = $NF } END { print memory, cpus }'; }
+echo java=$(jvm -XX:+UseContainerSupport)
+echo java-blind=$(jvm -XX:-UseContainerSupport)
+` + look
 
 // view is what look prints.
 type view map[string]string
@@ -53,6 +58,16 @@ func limited(memoryKiB, cpus int) view {
 func (c *fixture) exec(pod, container, namespace, script string) string {
 	c.t.Helper()
 	return c.kubectl("exec", pod, "-n", namespace, "-c", container, "--", "bash", "-c", script)
+}
+
+// looked waits for what a container of lookers has seen when it started.
+func (c *fixture) looked(pod, container, namespace string) (v view) {
+	c.t.Helper()
+	c.eventually(pod+" has looked", func() (bool, string) {
+		v = parse(c.kubectl("logs", pod, "-n", namespace, "-c", container))
+		return v["looked"] != "", fmt.Sprint(v)
+	})
+	return v
 }
 
 func (c *fixture) view(pod, container, namespace, script string) view {

@@ -100,7 +100,11 @@ func (c *Cluster) startNode2(ctx context.Context) error {
 
 // store makes the disk that node2 has the base images on, or finds it in the cache.
 func (c *Cluster) store(ctx context.Context) (string, error) {
-	sum := sha256.Sum256([]byte(strings.Join(c.base, "\n")))
+	h := sha256.New()
+	for _, archive := range c.base {
+		fmt.Fprintln(h, filepath.Base(archive))
+	}
+	sum := h.Sum(nil)
 	disk := filepath.Join(c.cache(), fmt.Sprintf("store-%x.img", sum[:8]))
 	if _, err := os.Stat(disk); err == nil {
 		return disk, nil

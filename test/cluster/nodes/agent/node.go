@@ -23,9 +23,10 @@ type Node struct {
 	Server       string   // URL of the API server
 	Token        string   // of a member of system:masters
 	ControlPlane bool
-	Limited      bool     // without CAP_SYS_RESOURCE
-	Images       []string // archives to import
-	Kubelet      string   // further lines of its configuration
+	Limited      bool              // without CAP_SYS_RESOURCE
+	Images       []string          // archives to import
+	Tags         map[string]string // image -> another name for it
+	Kubelet      string            // further lines of its configuration
 }
 
 // run starts everything in the order in which it is needed, and returns only
@@ -49,6 +50,11 @@ func (n Node) run() error {
 	for _, image := range n.Images {
 		if out, err := exec.Command("ctr", "-n", "k8s.io", "images", "import", image).CombinedOutput(); err != nil {
 			return fmt.Errorf("import %s: %w: %s", image, err, out)
+		}
+	}
+	for image, name := range n.Tags {
+		if out, err := exec.Command("ctr", "-n", "k8s.io", "images", "tag", "--force", image, name).CombinedOutput(); err != nil {
+			return fmt.Errorf("tag %s: %w: %s", image, err, out)
 		}
 	}
 	if n.ControlPlane {
