@@ -63,6 +63,9 @@ func runJobs(jobs []wire.Job) error {
 	}
 	defer port.Close()
 	out := &events{port: port}
+	if err := out.send(wire.Event{Up: true}); err != nil {
+		return err
+	}
 	for i, job := range jobs {
 		out.job = i
 		start := time.Now()

@@ -59,17 +59,45 @@ func (m Machine) Run(ctx context.Context, jobs []wire.Job, tell func(wire.Event)
 		return err
 	}
 	defer boot.close()
+	for _, limit := range bootLimits {
+		err = m.boot(ctx, dir, args, limit, jobs, tell)
+		if !errors.Is(err, errHangs) {
+			return err
+		}
+	}
+	return err
+}
+
+// bootLimits: without KVM one boot in many dozens hangs, with both CPUs busy,
+// before the kernel has said a word; the machine is then switched off and on. A boot takes four seconds, and ten times as long beside others.
+var bootLimits = []time.Duration{2 * time.Minute, 4 * time.Minute, 8 * time.Minute}
+
+var errHangs = errors.New("it is not up in time")
+
+// boot is one attempt of Run.
+func (m Machine) boot(ctx context.Context, dir string, args []string, limit time.Duration, jobs []wire.Job, tell func(wire.Event)) error {
 	listener, err := net.Listen("unix", filepath.Join(dir, "events"))
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	hangs := time.AfterFunc(limit, func() { cancel(errHangs) })
+	defer hangs.Stop()
 	console := filepath.Join(dir, "console")
-	cmd := exec.CommandContext(ctx, args[0], append(args[1:], "-serial", "file:"+console)...)
+	cmd := exec.CommandContext(ctx, args[0], append(args[1:len(args):len(args)], "-serial", "file:"+console)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	done := make(chan int, 1)
-	go func() { done <- follow(listener, tell) }()
+	go func() {
+		done <- follow(listener, func(ev wire.Event) {
+			if ev.Up {
+				hangs.Stop()
+			}
+			tell(ev)
+		})
+	}()
 	err = runQEMU(cmd)
 	listener.Close()
 	if finished := <-done; finished == len(jobs) && ctx.Err() == nil {

@@ -60,7 +60,7 @@ func TestCPIO(t *testing.T) {
 // TestRun boots the machine: output and exit status of each job come back, a
 // hung job is ended and the next one runs.
 func TestRun(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	m := Machine{
 		Image:   Image{Packages: []string{"busybox-static"}},
@@ -96,13 +96,25 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestRunAgain: a machine that does not come up is switched off and on.
+func TestRunAgain(t *testing.T) {
+	defer func(limits []time.Duration) { bootLimits = limits }(bootLimits)
+	bootLimits = append([]time.Duration{time.Millisecond}, bootLimits...)
+	m := Machine{Image: Image{Packages: []string{"busybox-static"}}, Cache: cache}
+	said := ""
+	err := m.Run(t.Context(), []wire.Job{{Args: []string{"/bin/busybox", "echo", "here"}}}, func(ev wire.Event) { said += string(ev.Output) })
+	if err != nil || said != "here\n" {
+		t.Errorf("said %q, %v", said, err)
+	}
+}
+
 // TestRunHung ends a machine that does not, and shows its console.
 func TestRunHung(t *testing.T) {
 	m := Machine{
 		Image: Image{Packages: []string{"busybox-static"}},
 		Cache: cache,
 	}
-	limited, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+	limited, stop := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(limited)
 	hang := wire.Job{Args: []string{"/bin/busybox", "sh", "-c", "echo on the console > /dev/console; echo up; exec busybox sleep 1000"}}

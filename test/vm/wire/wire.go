@@ -46,8 +46,9 @@ type Job struct {
 	Limit time.Duration
 }
 
-// Event is a piece of a job's output, or its end.
+// Event is a piece of a job's output, or its end, or that the guest is up.
 type Event struct {
+	Up     bool `json:",omitempty"` // before the first job, in each boot
 	Job    int
 	Output []byte        `json:",omitempty"`
 	Done   bool          `json:",omitempty"`
