@@ -276,7 +276,7 @@ func TestStartTogether(t *testing.T) {
 	}
 	times := "1 2 3 4 5 6 7 8 9 10"
 	if testing.Short() {
-		times = "1 2"
+		times = "1"
 	}
 	script := `for i in ` + times + `; do
 		mount --bind "$0/proc/meminfo" "$1" && grep -q MemTotal "$1" && umount "$1" || exit 1

@@ -106,7 +106,11 @@ func cat(path string) (string, error) {
 
 func TestServe(t *testing.T) {
 	_, dir := mount(t, device.Config{FS: newFile("text\n", nil)})
-	for range 100 {
+	times := 100
+	if testing.Short() {
+		times = 20
+	}
+	for range times {
 		if got, err := cat(dir + "/f"); err != nil || got != "text\n" {
 			t.Fatalf("read %q, %v", got, err)
 		}

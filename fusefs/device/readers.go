@@ -44,22 +44,23 @@ func mayPoll() bool {
 
 // reader is a goroutine that reads requests, always into the same slot.
 type reader struct {
-	conn  *Conn
-	slot  int
-	buf   *buffer
-	iov   [2]unix.Iovec
-	poll  unix.PollFd
-	last  int64        // when it has answered, by clock
-	busy  int64        // since when it has answered without having to wait
-	began atomic.Int64 // when it has begun to answer; 0 while it waits or reads
+	conn   *Conn
+	slot   int
+	buf    *buffer
+	iov    [2]unix.Iovec
+	poll   unix.PollFd
+	last   int64        // when it has answered, by clock
+	looked int64        // when it has looked for another request after an answer
+	queued int          // how often in a row there was one
+	began  atomic.Int64 // when it has begun to answer; 0 while it waits or reads
 }
 
-// Where requests queue up all the same, as many threads as it takes answer
+// Where requests queue up all the same, as many readers as it takes answer
 // them, until there is none left to begin with.
 const (
-	queued = 10 * time.Microsecond // from an answer to the next request, if that was there before
-	behind = 2 * time.Millisecond  // how long requests queue up before somebody helps
-	most   = 32                    // readers
+	glance = 2 * time.Millisecond // how often a reader looks whether the next request is there already
+	behind = 2                    // how often that is so before somebody helps
+	most   = 32                   // readers
 )
 
 // startReader makes another reader the one that waits, unless there is none
@@ -98,7 +99,7 @@ func (c *Conn) newReader() *reader {
 		return nil
 	}
 	now := clock()
-	r := &reader{conn: c, slot: i, buf: c.buffers.Get().(*buffer), last: now, busy: now}
+	r := &reader{conn: c, slot: i, buf: c.buffers.Get().(*buffer), last: now, looked: now}
 	r.poll = unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN}
 	for j, b := range [][]byte{c.slots.slot(i), r.buf.tail} {
 		r.iov[j].Base = &b[0]
@@ -130,6 +131,7 @@ func (r *reader) waits() bool {
 func (r *reader) run() {
 	defer r.end()
 	for r.waits() {
+		r.lookBack()
 		r.await()
 		if !r.answer() {
 			return
@@ -141,6 +143,23 @@ func (r *reader) run() {
 func (r *reader) help() {
 	defer r.end()
 	for !r.conn.paused.Load() && r.pending(0) && r.answer() {
+		r.lookBack()
+	}
+}
+
+// lookBack has somebody help if requests have come faster than they were
+// answered.
+func (r *reader) lookBack() {
+	if time.Duration(r.last-r.looked) < glance {
+		return
+	}
+	r.looked = r.last
+	if !r.pending(0) {
+		r.queued = 0
+		return
+	}
+	if r.queued++; r.queued >= behind {
+		r.conn.help()
 	}
 }
 
@@ -158,15 +177,8 @@ func (r *reader) answer() bool {
 	}
 	r.began.Store(clock())
 	now := clock()
-	switch gap := time.Duration(now - r.last); {
-	case gap > warm:
+	if time.Duration(now-r.last) > warm {
 		c.wakeWatch() // which has seen nothing begun, and sleeps
-		r.busy = now
-	case gap > queued:
-		r.busy = now
-	case time.Duration(now-r.busy) > behind:
-		r.busy = now
-		c.help()
 	}
 	c.gate.RLock()
 	c.slots.since[r.slot].Store(now)

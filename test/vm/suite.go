@@ -23,6 +23,13 @@ import (
 // tested are the packages whose tests ask something of a kernel.
 var tested = []string{"./fusefs", "./fusefs/cgroup", "./fusefs/device", "./fusefs/mounts", "./fusefs/takeover", "./test/node"}
 
+// asking are the tests of these that do, and pure those that do not, where there
+// are enough of the others to matter: they say the same on every kernel.
+var (
+	asking = map[string]string{"fusefs/cgroup": "^TestKernel"}
+	pure   = map[string]string{"fusefs": "^TestMachines"}
+)
+
 // programs are podproc's, at /payload/bin.
 var programs = []string{"podproc", "podproc-node"}
 
@@ -146,9 +153,11 @@ func (s suite) job(dir string) wire.Job {
 	if s.short {
 		args = append(args, "-test.short")
 	}
-	if s.run != "" {
-		args = append(args, "-test.run", s.run)
+	run, skip := s.run, ""
+	if run == "" && s.short {
+		run, skip = asking[dir], pure[dir]
 	}
+	args = append(args, "-test.run", run, "-test.skip", skip)
 	env := []string{"PODPROC_BIN=" + wire.Payload + "/bin"}
 	if s.soak {
 		env = append(env, "PODPROC_SOAK=1")
