@@ -45,6 +45,8 @@ var program = command.Program{Name: "podproc-node", Version: version, Usage: usa
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
+	// Who has executed itself anew is "exe" to ps and pgrep.
+	_ = os.WriteFile("/proc/self/comm", []byte(program.Name), 0)
 	err := program.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	status := command.Status(err)
 	if status != 0 {

@@ -99,6 +99,9 @@ func TestCleanTakeover(t *testing.T) {
 	for i := range n {
 		newer := m.startBinary(binaries[(i+1)%2], "ready")
 		old.waitFor("joined")
+		if got := strings.TrimSpace(read(t, fmt.Sprintf("/proc/%d/comm", old.cmd.Process.Pid))); got != "podproc-node" {
+			t.Errorf("a process that has stepped back is called %q", got)
+		}
 		old.signal(unix.SIGTERM)
 		old.ended()
 		old = newer
