@@ -6,6 +6,7 @@ package nodes
 import (
 	"strconv"
 	"strings"
+	"time"
 )
 
 // resized is the pod of resize and debug.
@@ -109,9 +110,17 @@ func (c *fixture) boot() {
 	c.running("default", "breaker-node2")
 	before := boot()
 	restarts, _ := breaker()
+	boots, hangs := c.vm.boots.Load(), time.Now().Add(2*time.Minute)
 	// The answer to this exec may never come.
 	_, _ = c.on("node2", "sync; (sleep 1; echo b > /proc/sysrq-trigger) &")
-	c.eventually("node2 boots again", func() (bool, string) { now := boot(); return now != before, now })
+	c.eventually("node2 boots again", func() (bool, string) {
+		if c.vm.boots.Load() == boots && time.Now().After(hangs) { // see machine.Machine
+			hangs = hangs.Add(2 * time.Minute)
+			c.t.Logf("node2 does not come up, and is reset: %v", c.vm.reset())
+		}
+		now := boot()
+		return now != before, now
+	})
 	c.eventually("its breaker is back", func() (bool, string) {
 		now, state := breaker()
 		return now != restarts && strings.Contains(state, "running"), now + state

@@ -41,6 +41,7 @@ func TestCluster(t *testing.T) {
 		{"install again", installAgain, false},
 		{"first use", firstUse, false},
 		{"nodes", lives, false},
+		{"waited", waited, false},
 		{"steady", steady, false},
 		{"killed", killed, false},
 		{"uninstall", uninstall, false},

@@ -30,6 +30,7 @@ func helm(c *fixture) {
 	}
 	chart := filepath.Join(c.Root, "deploy", "chart")
 	wait := "--timeout=" + patience.String()
+	c.kubectl("wait", "--for=delete", "namespace/podproc", wait)
 	out := helm("install", "podproc", chart, "--create-namespace", "--wait", wait)
 	if !strings.Contains(out, "podproc.io/inject=true") {
 		c.t.Errorf("the notes do not say how to go on:\n%s", out)

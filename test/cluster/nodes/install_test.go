@@ -35,10 +35,15 @@ func before(c *fixture) {
 	})
 }
 
-// install is the README's: one file. Who has waited for it goes on.
+// install is the README's: one file.
 func install(c *fixture) {
 	c.kubectl("apply", "-f", c.manifest("podproc.yaml"))
 	c.installed()
+}
+
+// waited: the pod that waited goes on by itself. The kubelet takes its time
+// from one attempt to the next.
+func waited(c *fixture) {
 	c.running("default", "early")
 	c.want("early", c.looked("early", "app", "default"), limited(48<<10, 1))
 	c.forget("early")

@@ -7,11 +7,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/podproc/podproc/test/vm/machine"
 	"github.com/podproc/podproc/test/vm/wire"
@@ -25,6 +29,36 @@ type vm struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // when done
+	boots  atomic.Int32
+
+	monitor string // QEMU's socket
+}
+
+// reset is the machine's reset button.
+func (v *vm) reset() error {
+	conn, err := net.Dial("unix", v.monitor)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	// It greets with a prompt, and has done what it was told with the next.
+	for _, command := range []string{"system_reset\n", ""} {
+		for said := ""; !strings.HasSuffix(said, "(qemu) "); {
+			buf := make([]byte, 1<<10)
+			n, err := conn.Read(buf)
+			if err != nil {
+				return err
+			}
+			said += string(buf[:n])
+		}
+		if _, err := io.WriteString(conn, command); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (v *vm) ended() bool {
@@ -73,7 +107,7 @@ func (c *Cluster) startNode2(ctx context.Context) error {
 		Disks:  []machine.Disk{{Path: store, Dir: "/var/lib/containerd"}},
 		Memory: 3072,
 		Prefix: []string{"nsenter", "-t", fmt.Sprint(c.pid), "-n"},
-		QEMU: []string{"-action", "reboot=reset",
+		QEMU: []string{"-action", "reboot=reset", "-monitor", "unix:" + c.file("monitor") + ",server=on,wait=off",
 			"-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no",
 			"-device", "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:02,romfile="},
 	}
@@ -84,11 +118,14 @@ func (c *Cluster) startNode2(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	c.vm = &vm{cancel: cancel, done: make(chan struct{})}
+	c.vm = &vm{cancel: cancel, done: make(chan struct{}), monitor: c.file("monitor")}
 	go func() {
 		defer close(c.vm.done)
 		defer log.Close()
 		c.vm.err = m.Run(ctx, []wire.Job{job}, func(ev wire.Event) {
+			if ev.Up {
+				c.vm.boots.Add(1)
+			}
 			_, _ = log.Write(ev.Output)
 			if ev.Done {
 				fmt.Fprintf(log, "agent: exit status %d\n", ev.Exit)
