@@ -112,7 +112,7 @@ func (c *fixture) boot() {
 	restarts, _ := breaker()
 	boots, hangs := c.vm.boots.Load(), time.Now().Add(2*time.Minute)
 	// The answer to this exec may never come.
-	_, _ = c.on("node2", "sync; (sleep 1; echo b > /proc/sysrq-trigger) &")
+	_, _ = c.on("node2", "(for what in s u b; do sleep 1; echo $what > /proc/sysrq-trigger; done) > /dev/null 2>&1 &")
 	c.eventually("node2 boots again", func() (bool, string) {
 		if c.vm.boots.Load() == boots && time.Now().After(hangs) { // see machine.Machine
 			hangs = hangs.Add(2 * time.Minute)

@@ -83,10 +83,19 @@ func (n Node) keep(name string, argv ...string) {
 			cmd := exec.Command(argv[0], argv[1:]...)
 			cmd.Stdout, cmd.Stderr = log, log
 			err := cmd.Run()
-			fmt.Printf("%s has ended (%v), starting it again\n", name, err)
+			fmt.Printf("%s has ended (%v), starting it again; it said\n%s\n", name, err, lastOf(log.Name()))
 			time.Sleep(time.Second)
 		}
 	}()
+}
+
+// lastOf is the end of a log.
+func lastOf(log string) []byte {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return text[max(0, len(text)-1000):]
 }
 
 // wait waits until a command succeeds.
