@@ -46,12 +46,15 @@ func newTeam(t *testing.T) *team {
 	t.Cleanup(func() {
 		for _, p := range m.members {
 			p.signal(unix.SIGKILL)
+		}
+		// As the next process does: who was walking there waits for itself.
+		for unix.Unmount(m.dir, unix.MNT_DETACH|unix.MNT_FORCE) == nil {
+		}
+		for _, p := range m.members {
 			_ = p.wait(patience)
 			if t.Failed() {
 				t.Logf("process %d:\n%s", p.cmd.Process.Pid, strings.Join(p.lines(), "\n"))
 			}
-		}
-		for unix.Unmount(m.dir, unix.MNT_DETACH) == nil {
 		}
 	})
 	return m
@@ -67,7 +70,8 @@ func (m *team) startBinary(binary, say string, flags ...string) *podprocNodeProc
 	m.t.Helper()
 	// The machine may stand still for a while: that is no reason to kill.
 	// The path of the namespace leads nowhere in a container, as the DaemonSet's.
-	args := append([]string{"serve", "--mount", m.dir, "--mount-namespace", namespace(), "--ctl", m.ctl, "--silence", "30s"}, flags...)
+	namespace := fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid())
+	args := append([]string{"serve", "--mount", m.dir, "--mount-namespace", namespace, "--ctl", m.ctl, "--silence", "30s"}, flags...)
 	p := &podprocNodeProcess{&process{cmd: exec.Command(binary, args...)}, m.t, make(chan string, 100)}
 	out, err := p.start()
 	if err != nil {
@@ -82,9 +86,6 @@ func (m *team) startBinary(binary, say string, flags ...string) *podprocNodeProc
 	p.waitFor(say)
 	return p
 }
-
-// namespace is the mount namespace of the tests.
-func namespace() string { return fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()) }
 
 // waitFor waits until the process says "ready" (it serves) or "joined" (it
 // could).
