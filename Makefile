@@ -52,7 +52,7 @@ test-cluster: deps build ## A real Kubernetes control plane, and the webhook in 
 	$(GO_TEST) -timeout 25m $$(go list ./test/cluster/... | grep -v /test/cluster/nodes)
 
 test-nodes: deps build ## podproc on a real Kubernetes with a node on this kernel and one on cgroup v2
-	$(GO_TEST) -timeout 25m -v ./test/cluster/nodes
+	$(GO_TEST) -timeout 50m -v ./test/cluster/nodes
 
 soak: deps build ## The long forms of the tests, and fuzzing; takes hours
 	PODPROC_SOAK=1 $(GO_TEST) -timeout 4h ./fusefs/... ./webhook/... ./test/node/... ./test/cluster/...
