@@ -272,17 +272,11 @@ func (l *Lead) serve(m *member) {
 	}
 }
 
-// sync sends all that is known. Changes are sent meanwhile.
+// sync sends all that is known. Changes are sent meanwhile: each record goes out
+// at once, while nobody can change what it is of, or an older one would come
+// after a newer.
 func (l *Lead) sync(m *member) {
-	p := []byte{sayRecords}
-	l.state.Records(func(record []byte) {
-		if len(p)+len(record) > maxPacket {
-			m.post(p)
-			p = []byte{sayRecords}
-		}
-		p = appendRecord(p, record)
-	})
-	m.post(p)
+	l.state.Records(func(record []byte) { m.post(appendRecord([]byte{sayRecords}, record)) })
 	l.mu.Lock()
 	m.post([]byte{saySynced})
 	m.ready = true

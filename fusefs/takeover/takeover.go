@@ -73,7 +73,8 @@ type Config struct {
 // all that there is to know of its subject.
 type State interface {
 	// Records yields the whole state. yield does not block, and does not
-	// keep the record.
+	// keep the record. Nobody is told of a change of what a record is about
+	// while it is yielded.
 	Records(yield func(record []byte))
 	// SetJournal sets who is told of every change: before a reader can see
 	// what comes of it. f is as yield.
