@@ -81,6 +81,7 @@ func (c *fixture) host(node string) view {
 	delete(v, "used")
 	delete(v, "mounts")
 	delete(v, "looked")
+	delete(v, "said")
 	c.forget(name)
 	return v
 }

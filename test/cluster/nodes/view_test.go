@@ -75,11 +75,14 @@ func (c *fixture) view(pod, container, namespace, script string) view {
 	return parse(c.exec(pod, container, namespace, script))
 }
 
+// parse also keeps, as "said", what else there is: errors of the programs.
 func parse(text string) view {
 	v := make(view)
 	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
 			v[name] = value
+		} else {
+			v["said"] += line
 		}
 	}
 	return v
@@ -90,7 +93,7 @@ func (c *fixture) want(where string, got, want view) {
 	c.t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if got[name] != want[name] {
-			c.t.Errorf("%s: %s sees %q, want %q", where, name, got[name], want[name])
+			c.t.Errorf("%s: %s sees %q, want %q; programs said %q", where, name, got[name], want[name], got["said"])
 		}
 	}
 	used, err := strconv.Atoi(got["used"])
