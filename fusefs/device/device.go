@@ -39,12 +39,8 @@ import (
 )
 
 const (
-	opLookup         = 1  // FUSE_LOOKUP
-	opForget         = 2  // FUSE_FORGET
-	opInterrupt      = 36 // FUSE_INTERRUPT
-	opBatchForget    = 42 // FUSE_BATCH_FORGET
-	notifyInvalEntry = 3  // FUSE_NOTIFY_INVAL_ENTRY
-	notifyResend     = 7  // FUSE_NOTIFY_RESEND
+	notifyInvalEntry = 3 // FUSE_NOTIFY_INVAL_ENTRY
+	notifyResend     = 7 // FUSE_NOTIFY_RESEND
 
 	// maxWrite bounds one READ too: go-fuse derives the kernel's max_pages
 	// from it. The kernel refuses a read of /dev/fuse into less than this

@@ -10,12 +10,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-const (
-	opGetattr = 3  // FUSE_GETATTR
-	opRead    = 15 // FUSE_READ
-
-	outHeaderSize = 16 // struct fuse_out_header
-)
+const outHeaderSize = 16 // struct fuse_out_header
 
 // direct answers what comes all the time, GETATTR and READ, from where it was
 // read to where it is written from: go-fuse's ProtocolServer allocates for each

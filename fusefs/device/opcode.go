@@ -5,11 +5,21 @@ package device
 
 import "strconv"
 
-// operations are the names of the kernel's requests (include/uapi/linux/fuse.h),
-// for people.
+// The kernel's requests (include/uapi/linux/fuse.h) that are treated in a way of
+// their own.
+const (
+	opLookup      = 1
+	opForget      = 2
+	opGetattr     = 3
+	opRead        = 15
+	opInterrupt   = 36
+	opBatchForget = 42
+)
+
+// operations are the names of all of them, for people.
 var operations = map[uint32]string{
-	opLookup: "LOOKUP", opForget: "FORGET", 3: "GETATTR", 4: "SETATTR", 5: "READLINK", 6: "SYMLINK", 8: "MKNOD", 9: "MKDIR",
-	10: "UNLINK", 11: "RMDIR", 12: "RENAME", 13: "LINK", 14: "OPEN", 15: "READ", 16: "WRITE", 17: "STATFS", 18: "RELEASE",
+	opLookup: "LOOKUP", opForget: "FORGET", opGetattr: "GETATTR", 4: "SETATTR", 5: "READLINK", 6: "SYMLINK", 8: "MKNOD", 9: "MKDIR",
+	10: "UNLINK", 11: "RMDIR", 12: "RENAME", 13: "LINK", 14: "OPEN", opRead: "READ", 16: "WRITE", 17: "STATFS", 18: "RELEASE",
 	20: "FSYNC", 21: "SETXATTR", 22: "GETXATTR", 23: "LISTXATTR", 24: "REMOVEXATTR", 25: "FLUSH", 26: "INIT",
 	27: "OPENDIR", 28: "READDIR", 29: "RELEASEDIR", 30: "FSYNCDIR", 31: "GETLK", 32: "SETLK", 33: "SETLKW",
 	34: "ACCESS", 35: "CREATE", opInterrupt: "INTERRUPT", 37: "BMAP", 38: "DESTROY", 39: "IOCTL", 40: "POLL",

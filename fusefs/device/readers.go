@@ -176,6 +176,8 @@ func (r *reader) answer() bool {
 		return false
 	}
 	r.began.Store(clock())
+	// Looked at after that: watch, which sleeps when it has seen nothing begun for
+	// twice as long, cannot have fallen asleep in between.
 	now := clock()
 	if time.Duration(now-r.last) > warm {
 		c.wakeWatch() // which has seen nothing begun, and sleeps
