@@ -93,13 +93,12 @@ func (s suite) test(ctx context.Context, m machine.Machine, packages []string, s
 // programs builds what the tests start, and adds it to the payload: there is no
 // compiler in the machine.
 func (s suite) programs(ctx context.Context, dir string, payload map[string]string) error {
+	args := []string{"build", "-ldflags", "-s -w", "-o", dir + "/"}
 	for _, name := range programs {
-		build := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), "./cmd/"+name)
-		build.Dir = s.root
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w: %s", name, err, out)
-		}
+		args = append(args, "./cmd/"+name)
+	}
+	if err := s.goCommand(ctx, args...); err != nil {
+		return fmt.Errorf("build %s: %w", programs, err)
 	}
 	for _, name := range variant.All {
 		if err := variant.Build(ctx, s.root, name, dir); err != nil {
@@ -108,6 +107,17 @@ func (s suite) programs(ctx context.Context, dir string, payload map[string]stri
 	}
 	for _, name := range append(variant.All, programs...) {
 		payload["bin/"+name] = filepath.Join(dir, name)
+	}
+	return nil
+}
+
+// goCommand runs go in the repository, for static binaries.
+func (s suite) goCommand(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = s.root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil
 }
@@ -129,11 +139,8 @@ func (s suite) compile(ctx context.Context, packages []string, binaries string, 
 			return nil, err
 		}
 		binary := filepath.Join(binaries, dir, "test")
-		build := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags", "-s -w", "-o", binary, "./"+dir)
-		build.Dir = s.root
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("compile the tests of %s: %w\n%s", dir, err, out)
+		if err := s.goCommand(ctx, "test", "-c", "-ldflags", "-s -w", "-o", binary, "./"+dir); err != nil {
+			return nil, fmt.Errorf("compile the tests of %s: %w", dir, err)
 		}
 		if !exists(binary) {
 			return nil, fmt.Errorf("%s has no tests", dir)
