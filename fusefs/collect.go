@@ -58,7 +58,7 @@ func (fs *FS) collectContainers() {
 	}
 	fs.mu.Unlock()
 	for _, c := range containers {
-		_, err := fs.cgroups.Reopen(c.boundary.String())
+		_, err := fs.cgroups.Reopen(c.name)
 		if gone := errors.Is(err, cgroup.ErrGone); gone || c.unused() {
 			fs.forget(c, gone)
 		}
@@ -85,7 +85,7 @@ func (fs *FS) forget(c *container, gone bool) {
 			fs.owned--
 		}
 	}
-	fs.record(recordGone(c.boundary)) // before a record of who comes next
+	fs.record(recordGone(c)) // before a record of who comes next
 	go c.close()
 }
 

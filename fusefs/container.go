@@ -80,14 +80,14 @@ func (c *container) cpus(cg *cgroup.Container, at *time.Duration, moment time.Du
 	return nil
 }
 
-// birth is when the container began, since boot, if that is not known yet.
+// birth is when the container began, since boot.
 func (c *container) birth(cg *cgroup.Container) (time.Duration, error) {
 	c.mu.Lock()
-	known := c.counters != nil && c.counters.Started()
-	c.mu.Unlock()
-	if known {
-		return 0, nil
+	if c.counters != nil && c.counters.Started() {
+		defer c.mu.Unlock()
+		return c.counters.Birth(), nil
 	}
+	c.mu.Unlock()
 	return cg.Birth()
 }
 

@@ -107,7 +107,7 @@ func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bo
 		c.inodes.Add(1)
 		fs.owned++
 		fs.Stats.Owned.Add(1)
-		fs.record(recordOwner(i.id, c.boundary))
+		fs.record(recordOwner(i.id, c))
 	}
 	return i.owner, true, nil
 }
@@ -198,13 +198,13 @@ func (fs *FS) refresh(i *inode, c *container) error {
 		if s.of != nil || s.mtime.IsZero() {
 			*s = snapshot{mtime: time.Now()}
 		}
-		fs.log.Debug("the kernel does not count this; its reader gets EOPNOTSUPP", "file", i.node.path, "container", c.boundary.String(), "error", err)
+		fs.log.Debug("the kernel does not count this; its reader gets EOPNOTSUPP", "file", i.node.path, "container", c.name, "error", err)
 		return err
 	}
 	if err != nil {
 		if s.of != c {
 			fs.Stats.Errors.Add(1)
-			fs.log.Error("file cannot be rendered; its reader gets EIO", "file", i.node.path, "container", c.boundary.String(), "error", err)
+			fs.log.Error("file cannot be rendered; its reader gets EIO", "file", i.node.path, "container", c.name, "error", err)
 			return err
 		}
 		fs.Stats.Stale.Add(1)
@@ -212,7 +212,7 @@ func (fs *FS) refresh(i *inode, c *container) error {
 		if errors.Is(err, cgroup.ErrGone) {
 			level = fs.log.Debug // its readers are about to go, too
 		}
-		level("file cannot be rendered; its reader gets the last snapshot", "file", i.node.path, "container", c.boundary.String(), "age", taken-s.taken, "error", err)
+		level("file cannot be rendered; its reader gets the last snapshot", "file", i.node.path, "container", c.name, "age", taken-s.taken, "error", err)
 		return nil
 	}
 	if s.of != c || !bytes.Equal(s.text, text) {

@@ -4,6 +4,7 @@
 package fusefs
 
 import (
+	"encoding"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,16 +24,16 @@ const (
 	kindGone     = 'g' // boundary: nothing is known of it any more
 )
 
-func recordOwner(id uint64, b cgroup.Boundary) []byte {
-	return appendString(binary.AppendUvarint([]byte{kindOwner}, id), b.String())
+func recordOwner(id uint64, c *container) []byte {
+	return appendString(binary.AppendUvarint([]byte{kindOwner}, id), c.name)
 }
 
 func recordForget(id uint64) []byte {
 	return binary.AppendUvarint([]byte{kindForget}, id)
 }
 
-func recordGone(b cgroup.Boundary) []byte {
-	return appendString([]byte{kindGone}, b.String())
+func recordGone(c *container) []byte {
+	return appendString([]byte{kindGone}, c.name)
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -124,22 +125,31 @@ func (fs *FS) applyGone(boundary string, r *reader) error {
 }
 
 func (fs *FS) applyCounters(boundary string, r *reader) error {
-	if r.err != nil {
-		return nil
-	}
-	b, err := fs.cgroups.Reopen(boundary)
-	if err != nil {
-		return err
-	}
 	k := new(procfile.Counters)
-	if err := k.UnmarshalBinary(r.rest); err != nil {
+	c, err := fs.applyTo(boundary, r, k)
+	if c == nil {
 		return err
 	}
-	c := fs.container(b)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counters = k
 	return nil
+}
+
+// applyTo reads the rest of a record into value, and returns the container
+// whose it is; nil with an error, and if the record is damaged.
+func (fs *FS) applyTo(boundary string, r *reader, value encoding.BinaryUnmarshaler) (*container, error) {
+	if r.err != nil {
+		return nil, nil // which Apply tells
+	}
+	b, err := fs.cgroups.Reopen(boundary)
+	if err != nil {
+		return nil, err
+	}
+	if err := value.UnmarshalBinary(r.rest); err != nil {
+		return nil, err
+	}
+	return fs.container(b), nil
 }
 
 // Records yields the whole state, for a successor that has just joined.
@@ -170,7 +180,7 @@ func (fs *FS) Records(yield func(record []byte)) {
 	for _, i := range inodes {
 		i.mu.Lock()
 		if i.owner != nil {
-			yield(recordOwner(i.id, i.owner.boundary))
+			yield(recordOwner(i.id, i.owner))
 		}
 		i.mu.Unlock()
 	}

@@ -47,7 +47,7 @@ func (fs *FS) sampleLoads(ctx context.Context) {
 			}
 			fs.reads <- struct{}{}
 			if err := fs.sampleLoad(c, most); err != nil && !errors.Is(err, cgroup.ErrGone) && !errors.Is(err, cgroup.ErrNoProcess) {
-				fs.log.Warn("load average is not sampled", "container", c.boundary.String(), "error", err)
+				fs.log.Warn("load average is not sampled", "container", c.name, "error", err)
 			}
 			<-fs.reads
 			<-c.reads
@@ -84,13 +84,11 @@ func (fs *FS) sampleLoad(c *container, most int) error {
 		return err
 	}
 	c.mu.Lock()
-	known, birth := c.load != nil && c.load.Started(), time.Duration(0)
-	if c.counters != nil && c.counters.Started() {
-		known, birth = true, c.counters.Birth()
-	}
+	started := c.load != nil && c.load.Started()
 	c.mu.Unlock()
-	if !known {
-		if birth, err = cg.Birth(); err != nil {
+	var birth time.Duration // asked for at the first sample only
+	if !started {
+		if birth, err = c.birth(cg); err != nil {
 			return err
 		}
 	}
@@ -129,25 +127,18 @@ func (fs *FS) renderLoad(f *procfile.File, c *container, cg *cgroup.Container, h
 
 // appendLoad appends the record of the load average. Its caller holds mu.
 func (c *container) appendLoad(dst []byte) []byte {
-	dst = appendString(append(dst, kindLoad), c.boundary.String())
+	dst = appendString(append(dst, kindLoad), c.name)
 	dst = binary.AppendUvarint(dst, uint64(c.loadRead.Load()))
 	dst, _ = c.load.AppendBinary(dst)
 	return dst
 }
 
 func (fs *FS) applyLoad(boundary string, read uint64, r *reader) error {
-	if r.err != nil {
-		return nil
-	}
-	b, err := fs.cgroups.Reopen(boundary)
-	if err != nil {
-		return err
-	}
 	l := new(procfile.Load)
-	if err := l.UnmarshalBinary(r.rest); err != nil {
+	c, err := fs.applyTo(boundary, r, l)
+	if c == nil {
 		return err
 	}
-	c := fs.container(b)
 	c.loadRead.Store(int64(min(read, uint64(sinceBoot()))))
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -187,9 +187,13 @@ func (c *Container) Tasks(v *view.Tasks) error {
 	if ch == nil || !ch.inside {
 		return nil
 	}
+	return c.tasksIn(ch.dirs[0], v)
+}
+
+func (c *Container) tasksIn(d *dir, v *view.Tasks) error {
 	buf := c.fs.scratch.get()
 	defer c.fs.scratch.put(buf)
-	n, err := ch.dirs[0].value(pidsCurrent, buf)
+	n, err := d.value(pidsCurrent, buf)
 	if errors.Is(err, errAbsent) {
 		return nil
 	}

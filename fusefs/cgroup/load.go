@@ -194,12 +194,5 @@ func (c *Container) Visible(v *view.Tasks) error {
 	if ns.depth == 1 || ch == nil || !ch.inside || ch.shared < 2 {
 		return nil
 	}
-	buf := c.fs.scratch.get()
-	defer c.fs.scratch.put(buf)
-	n, err := ch.dirs[1].value(pidsCurrent, buf)
-	if errors.Is(err, errAbsent) {
-		return nil
-	}
-	v.Total, v.Known = n, err == nil
-	return err
+	return c.tasksIn(ch.dirs[1], v)
 }
