@@ -30,7 +30,9 @@ type sample struct {
 	used time.Duration
 }
 
-// newAccount starts to record.
+// newAccount starts to record, as long before it returns as what is read then
+// may be old: even what the kernel keeps of a read before counts from a moment
+// that is on record.
 func newAccount(c *container) *account {
 	c.t.Helper()
 	name := "cpuacct.usage"
@@ -54,6 +56,7 @@ func newAccount(c *container) *account {
 			}
 		}
 	}()
+	time.Sleep(2 * freshness)
 	return a
 }
 
