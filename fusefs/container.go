@@ -23,6 +23,7 @@ type container struct {
 	gone     atomic.Bool
 	inodes   atomic.Int64  // that it owns
 	used     atomic.Int64  // when it was last asked for, since boot
+	since    atomic.Int64  // when it last came to own an inode, since boot; see claim
 	reads    chan struct{} // bounds kernel reads
 
 	loadRead atomic.Int64 // when its load average was last read, since boot
@@ -61,10 +62,11 @@ func (c *container) open(cgroups *cgroup.FS) (*cgroup.Container, error) {
 }
 
 // cpus reads what c may run on at the time at, or sets that to when somebody
-// has read it a moment ago: files that are read together share it.
+// has read it a moment ago: files that are read together share it. Nothing is
+// shared from before the container came to own a file.
 func (c *container) cpus(cg *cgroup.Container, at *time.Duration, moment time.Duration, v *view.CPU) error {
 	c.mu.Lock()
-	if c.cpuAt != 0 && *at-c.cpuAt < moment {
+	if c.cpuAt > time.Duration(c.since.Load()) && *at-c.cpuAt < moment {
 		defer c.mu.Unlock()
 		v.Quota, v.Cpuset = c.cpu.Quota, append(v.Cpuset[:0], c.cpu.Cpuset...)
 		*at = min(*at, c.cpuAt)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 type container struct {
 	t   testing.TB
 	dir string
+	cpu string // where CPUs are limited; the same as dir on cgroup v2
 }
 
 var containers int
@@ -28,20 +30,39 @@ var containers int
 func newContainer(t testing.TB, limit uint64) *container {
 	t.Helper()
 	containers++
-	parent := "/sys/fs/cgroup/memory"
-	if _, err := os.Stat(parent); err != nil {
-		parent = "/sys/fs/cgroup"
-		if err := os.WriteFile(parent+"/cgroup.subtree_control", []byte("+memory"), 0); err != nil {
+	memory, cpu := "/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu"
+	if _, err := os.Stat(memory); err != nil {
+		memory, cpu = "/sys/fs/cgroup", "/sys/fs/cgroup"
+		if err := os.WriteFile(memory+"/cgroup.subtree_control", []byte("+memory +cpu"), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c := &container{t, filepath.Join(parent, fmt.Sprintf("podproc-fusefs%d-%d.scope", os.Getpid(), containers))}
-	if err := os.Mkdir(c.dir, 0o755); err != nil {
-		t.Fatal(err)
+	name := fmt.Sprintf("podproc-fusefs%d-%d.scope", os.Getpid(), containers)
+	c := &container{t, filepath.Join(memory, name), filepath.Join(cpu, name)}
+	for _, dir := range c.dirs() {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(c.remove)
 	c.limit(limit)
 	return c
+}
+
+// dirs are its cgroups.
+func (c *container) dirs() []string { return slices.Compact([]string{c.dir, c.cpu}) }
+
+// oneCPU limits it to that.
+func (c *container) oneCPU() {
+	c.t.Helper()
+	const period = "100000"
+	file, value := "cpu.max", period+" "+period
+	if c.cpu != c.dir {
+		file, value = "cpu.cfs_quota_us", period // of the period by default
+	}
+	if err := os.WriteFile(filepath.Join(c.cpu, file), []byte(value), 0); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // limit sets its memory limit.
@@ -58,8 +79,14 @@ func (c *container) limit(bytes uint64) {
 
 func (c *container) remove() {
 	deadline := time.Now().Add(time.Minute)
+	for _, dir := range c.dirs() {
+		c.removeDir(dir, deadline)
+	}
+}
+
+func (c *container) removeDir(dir string, deadline time.Time) {
 	for {
-		err := os.Remove(c.dir)
+		err := os.Remove(dir)
 		if err == nil || errors.Is(err, os.ErrNotExist) {
 			return
 		}
@@ -81,8 +108,8 @@ func (c *container) run(t *testing.T, args ...string) string {
 	var out, msg bytes.Buffer
 	cmd := exec.Command(exe, args...)
 	if c != nil {
-		join := `echo $$ > "$0/cgroup.procs" && exec "$@"`
-		cmd = exec.Command("sh", append([]string{"-c", join, c.dir, exe}, args...)...)
+		join := `echo $$ > "$0/cgroup.procs" && echo $$ > "$1/cgroup.procs" && shift && exec "$@"`
+		cmd = exec.Command("sh", append([]string{"-c", join, c.dir, c.cpu, exe}, args...)...)
 	}
 	cmd.Env = append(os.Environ(), asReader+"=1")
 	cmd.Stdout, cmd.Stderr = &out, &msg

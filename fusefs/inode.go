@@ -25,6 +25,7 @@ type inode struct {
 	mu    sync.Mutex    // guards what follows; held for moments only
 	owner *container    // nil: no container has read it yet
 	hint  *container    // the last container that has looked it up
+	since time.Duration // since boot, when the owner came to be that
 	used  time.Duration // since boot, when somebody who is not the owner last came
 	// lookups is the kernel's count. It is not known of an inode that came
 	// from another process, which then stays until its owner is gone.
@@ -101,9 +102,10 @@ func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bo
 	defer i.mu.Unlock()
 	if i.owner == nil {
 		i.owner, i.hint = c, nil
-		// The snapshot there may be is of the runtime's own look around: it
-		// mounts a container's files first, and sets its limits then.
-		i.snap.taken = -always
+		// What was read until now may be from the runtime's own look around:
+		// it mounts a container's files first, and sets its limits then.
+		i.since = sinceBoot()
+		c.since.Store(int64(i.since))
 		c.inodes.Add(1)
 		fs.owned++
 		fs.Stats.Owned.Add(1)
@@ -202,7 +204,7 @@ func (fs *FS) refresh(i *inode, c *container) error {
 		return err
 	}
 	if err != nil {
-		if s.of != c {
+		if !i.shows(c) {
 			fs.Stats.Errors.Add(1)
 			fs.log.Error("file cannot be rendered; its reader gets EIO", "file", i.node.path, "container", c.name, "error", err)
 			return err
@@ -232,5 +234,11 @@ var errEmpty = errors.New("nothing was rendered")
 func (i *inode) fresh(c *container, now, bound time.Duration) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.snap.of == c && now-i.snap.taken < bound
+	return i.shows(c) && now-i.snap.taken < bound
+}
+
+// shows tells whether the snapshot is of c, and not of the time before the
+// owner was that. Its caller holds mu.
+func (i *inode) shows(c *container) bool {
+	return c != nil && i.snap.of == c && i.snap.taken > i.since
 }

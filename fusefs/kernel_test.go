@@ -222,15 +222,21 @@ func TestLookingIsNotOwning(t *testing.T) {
 }
 
 // A runtime looks at what it has mounted, sets the container's limits, and has
-// it read, all within the time that a snapshot lives.
+// it read, all within the time that a snapshot lives, and that files which are
+// read together share what they read.
 func TestFirstReadIsOfTheMoment(t *testing.T) {
 	_, dir := mount(t)
 	for range 3 {
 		c := newContainer(t, 96<<20)
-		at := bind(t, dir, "proc/meminfo")
-		c.run(t, "stat", at)
+		memory, cpus := bind(t, dir, "proc/meminfo"), bind(t, dir, "proc/cpuinfo")
+		c.run(t, "stat", memory)
+		c.run(t, "stat", cpus)
+		c.oneCPU()
 		c.limit(64 << 20)
-		if got := memTotal(t, c.run(t, "cat", at)); got != 64<<20 {
+		if got := strings.Count(c.run(t, "cat", cpus), "processor\t"); got != 1 {
+			t.Errorf("%d CPUs, want 1", got)
+		}
+		if got := memTotal(t, c.run(t, "cat", memory)); got != 64<<20 {
 			t.Errorf("MemTotal is %d, want %d", got, 64<<20)
 		}
 	}

@@ -312,7 +312,7 @@ func (l Late) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 
 // known tells whether i has a snapshot of its owner, and counts.
 func (l Late) known(i *inode) bool {
-	if i.owner == nil || i.snap.of != i.owner {
+	if !i.shows(i.owner) {
 		return false
 	}
 	l.Stats.Stale.Add(1)
