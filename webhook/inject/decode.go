@@ -40,6 +40,7 @@ type podSpec struct {
 	Containers          []*container      `json:"containers"`
 	EphemeralContainers []*container      `json:"ephemeralContainers"`
 	NodeName            string            `json:"nodeName"`
+	PriorityClassName   string            `json:"priorityClassName"`
 	NodeSelector        map[string]string `json:"nodeSelector"`
 	RuntimeClassName    string            `json:"runtimeClassName"`
 	HostPID             bool              `json:"hostPID"`
@@ -91,7 +92,8 @@ type container struct {
 		DevicePath string `json:"devicePath"`
 	} `json:"volumeDevices"`
 	SecurityContext *struct {
-		ProcMount string `json:"procMount"`
+		ProcMount  string `json:"procMount"`
+		Privileged bool   `json:"privileged"`
 	} `json:"securityContext"`
 }
 

@@ -19,7 +19,8 @@ func (in *Injector) decideEphemeral(r Request) Result {
 		}
 	}
 	res := Result{Owner: p.Metadata.controller()}
-	if a := in.asked(p.Metadata, nil); a.no != "" {
+	a := in.asked(p.Metadata, nil)
+	if a.no != "" {
 		res.Outcome, res.Reason, res.Message = Ignored, OptedOut, OptedOut.message(a.no)
 		return res
 	}
@@ -30,7 +31,7 @@ func (in *Injector) decideEphemeral(r Request) Result {
 		}
 	}
 	pl := &planner{
-		in: in, want: want, fixed: true,
+		in: in, want: want, onPod: a.onPod, fixed: true,
 		choice:  choice{exclude: nameSet(p.Metadata.Annotations[ExcludeContainersKey])},
 		volumes: volumes,
 		running: make(map[string]bool),

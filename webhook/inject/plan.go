@@ -13,6 +13,7 @@ type planner struct {
 	in      *Injector
 	want    fileSet
 	choice  choice
+	onPod   bool // the pod itself asked
 	volumes []volumeState
 	fixed   bool            // volumes cannot be added: mount only what is there
 	running map[string]bool // containers that cannot change any more
@@ -45,8 +46,15 @@ func (pl *planner) leave(c *container) Reason {
 	if reason := pl.choice.leave(c.Name); reason != "" {
 		return reason
 	}
-	if c.SecurityContext != nil && c.SecurityContext.ProcMount == "Unmasked" {
+	if c.SecurityContext == nil {
+		return ""
+	}
+	// In both the kernel's /proc has nothing mounted over it, but for podproc's files.
+	switch {
+	case c.SecurityContext.ProcMount == "Unmasked":
 		return ProcMountUnmasked
+	case c.SecurityContext.Privileged && !pl.onPod:
+		return Privileged
 	}
 	return ""
 }
@@ -115,7 +123,7 @@ func (pl *planner) whyNone() Reason {
 		switch c.Reason {
 		case "":
 			return c.Files[0].Reason // there is one: something was wanted
-		case ProcMountUnmasked:
+		case ProcMountUnmasked, Privileged:
 			return c.Reason
 		}
 		if chosen == NoContainer || chosen == AlreadyRunning {

@@ -52,7 +52,7 @@ func (in *Injector) pod(p *podObject, ns *Namespace, size int) *decision {
 	if want == 0 {
 		return d.leave(p, NoFile, "")
 	}
-	pl := &planner{in: in, want: want, choice: chosenContainers(p.Metadata.Annotations), volumes: in.volumesOf(p.Spec)}
+	pl := &planner{in: in, want: want, onPod: a.onPod, choice: chosenContainers(p.Metadata.Annotations), volumes: in.volumesOf(p.Spec)}
 	pl.containers("/spec/initContainers", InitContainer, p.Spec.InitContainers)
 	pl.containers("/spec/containers", AppContainer, p.Spec.Containers)
 	d.Containers = pl.done

@@ -14,6 +14,7 @@ const (
 	MirrorPod        Reason = "mirror-pod"
 	Windows          Reason = "windows"
 	HostPID          Reason = "host-pid"
+	NodeCritical     Reason = "node-critical"
 	UserNamespace    Reason = "user-namespace"
 	RuntimeClass     Reason = "runtime-class"
 	VirtualNode      Reason = "virtual-node"
@@ -37,6 +38,7 @@ const (
 // first such reason is the pod's; one that is no choice of the user's first.
 const (
 	ProcMountUnmasked Reason = "proc-mount-unmasked"
+	Privileged        Reason = "privileged"
 	NotListed         Reason = "not-listed"
 	Excluded          Reason = "excluded"
 	AlreadyRunning    Reason = "already-running" // an ephemeral container
@@ -62,6 +64,7 @@ var reasons = []struct {
 	{MirrorPod, true, "this is the mirror of a static pod: what runs is the file on the node, which podproc does not change"},
 	{Windows, true, "the pod runs on Windows, which has no /proc"},
 	{HostPID, true, "the pod uses the node's processes (hostPID), so it probably wants the node's /proc: to inject it set podproc.io/inject: \"true\" on the pod itself"},
+	{NodeCritical, true, "the node needs the pod (system-node-critical), and podproc may need it too, so it must not wait for podproc: to inject it set podproc.io/inject: \"true\" on the pod itself"},
 	{UserNamespace, true, "the pod has a user namespace (hostUsers: false), and podproc was not told that the nodes can mount its files there (Linux 6.12 or newer)"},
 	{RuntimeClass, true, "containers of this runtime class have a kernel or a /proc of their own"},
 	{VirtualNode, true, "the pod may run on a virtual node, where podproc does not run"},
@@ -78,6 +81,7 @@ var reasons = []struct {
 	{JobTemplate, false, "the pod template of a Job cannot change once it is created: delete the Job and create it anew"},
 
 	{ProcMountUnmasked, true, "containers with procMount: Unmasked mount /proc themselves, which fails where files are mounted over it"},
+	{Privileged, true, "privileged containers may hold containers that mount /proc themselves, which fails where files are mounted over it: to inject them set podproc.io/inject: \"true\" on the pod itself"},
 	{NotListed, true, "podproc.io/containers names other containers only"},
 	{Excluded, true, "podproc.io/exclude-containers names the container"},
 	{AlreadyRunning, false, "an ephemeral container cannot change once it is added"},

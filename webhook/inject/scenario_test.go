@@ -226,12 +226,19 @@ func TestEveryReasonHasAScenario(t *testing.T) {
 			}
 		}
 	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, r := range Reasons() {
 		if !seen[r] {
 			t.Errorf("reason %s has no scenario", r)
 		}
 		if r.Text() == "" || r.Text() == string(r) {
 			t.Errorf("reason %s has no text", r)
+		}
+		if row := fmt.Sprintf("| `%s` | %s |\n", r, r.Text()); !strings.Contains(string(readme), row) {
+			t.Errorf("webhook/README.md lacks the row %s", row)
 		}
 	}
 }

@@ -28,6 +28,7 @@ var rules = []rule{
 	{MirrorPod, mirrorPod},
 	{Windows, windows},
 	{HostPID, hostPID},
+	{NodeCritical, nodeCritical},
 	{UserNamespace, userNamespace},
 	{RuntimeClass, runtimeClass},
 	{VirtualNode, virtualNode},
@@ -64,6 +65,12 @@ func windows(_ *Injector, s *subject) (string, bool) {
 // asks for podproc itself.
 func hostPID(_ *Injector, s *subject) (string, bool) {
 	return "", s.Spec.HostPID && !s.ask.onPod
+}
+
+// A pod that its node needs in order to work, such as a network plugin's, may
+// not wait for podproc on a new node: podproc's own pods would wait for it.
+func nodeCritical(_ *Injector, s *subject) (string, bool) {
+	return "", s.Spec.PriorityClassName == "system-node-critical" && !s.ask.onPod
 }
 
 // Files of a FUSE file system cannot be ID-mapped before Linux 6.12, and the
