@@ -95,10 +95,18 @@ func (c *fixture) objects() map[string]any {
 	return all
 }
 
-// firstUse: a Deployment that is there already gets its annotation.
+// firstUse is the README's: the example gets its annotation.
 func firstUse(c *fixture) {
-	c.kubectl("create", "deployment", "web", "--image="+Tools, "--", "sleep", "infinity")
-	c.kubectl("set", "resources", "deployment", "web", "--limits=memory=256Mi,cpu=500m", "--requests=cpu=10m,memory=16Mi")
+	example, err := os.ReadFile(c.manifest("example.yaml"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	const image = "image: ubuntu:24.04"
+	if !strings.Contains(string(example), image) {
+		c.t.Fatalf("deploy/example.yaml has no %q", image)
+	}
+	c.apply(strings.Replace(string(example), image, "image: "+Tools, 1), "apply", "-f", "-")
+	c.rollout("deployment/web", "default")
 	c.kubectl("annotate", "deployment", "web", "podproc.io/inject=true")
 	c.rollout("deployment/web", "default")
 	out := c.kubectl("exec", "deploy/web", "--", "free", "-m")
