@@ -88,6 +88,8 @@ func scenes(host view) []scene {
 	}
 	one := func(resources string) string { return "containers: [" + container("app", resources) + "]" }
 	app := func(v view) map[string]view { return map[string]view{"app": v} }
+	asked := limited(68<<10, 1)
+	asked["mounts"], asked["uptime"], asked["loadavg"], asked["diskstats"] = "8", "its own", "its own", "read"
 	return []scene{
 		{"guaranteed", "default", inject, one("limits: {cpu: 500m, memory: 128Mi}"), app(limited(128<<10, 1)), false},
 		{"burstable", "default", inject, one(small("memory: 100Mi")), app(memory(limited(100<<10, 1))), false},
@@ -104,6 +106,8 @@ func scenes(host view) []scene {
 			one(small("memory: 120Mi, cpu: 1")), map[string]view{"app": limited(120<<10, 1), "side": limited(88<<10, 1)}, true},
 		{"init", "default", inject, "initContainers: [" + program("first", small("memory: 104Mi, cpu: 1"), look) + "]\n  " + one(small("memory: 60Mi, cpu: 1")),
 			map[string]view{"first": limited(104<<10, 1), "app": limited(60<<10, 1)}, true},
+		{"on-request", "default", `annotations: {podproc.io/inject: "true", podproc.io/files: "default,loadavg,uptime,diskstats"}`,
+			"containers: [" + program("app", small("memory: 68Mi, cpu: 1"), lookAsked+"exec sleep infinity") + "]", app(asked), false},
 		{"consumers", "default", inject, "containers: [" + program("app", small("memory: 256Mi, cpu: 1"), lookMore+"exec sleep infinity") + "]", app(consumers(host)), false},
 	}
 }

@@ -38,6 +38,14 @@ echo java=$(jvm -XX:+UseContainerSupport)
 echo java-blind=$(jvm -XX:-UseContainerSupport)
 ` + look
 
+// lookAsked looks at what is served on request, too: of a container that has
+// just been started, on a node that is older and does much.
+const lookAsked = `
+awk '{ print "uptime=" ($1 < 60 ? "its own" : $1) }' /proc/uptime
+awk '{ print "loadavg=" ($1 < 0.5 && NF == 5 ? "its own" : $0) }' /proc/loadavg
+cat /proc/diskstats > /dev/null && echo diskstats=read
+` + look
+
 // view is what look prints.
 type view map[string]string
 
