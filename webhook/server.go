@@ -15,14 +15,29 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/semaphore"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/podproc/podproc/webhook/inject"
 )
 
-// maxInFlight bounds the memory that reviews being read may take: one has up to 7 MiB.
-// Deciding takes microseconds, so what waits does not wait for long.
-const maxInFlight = 16
+// Reviews being read may have maxInFlight bytes together: reading one takes a
+// few times its size. Each counts for at least leastReview, so 16 of usual ones
+// are read at once and 2 of the largest, which no tenant can make run out of
+// memory. Deciding takes microseconds: what waits does not wait for long.
+const (
+	maxInFlight   = 16 << 20
+	leastReview   = 1 << 20
+	largestReview = 7 << 20 // controller-runtime reads no more
+)
+
+// weight is what a review counts for; its length is -1 where it is not known.
+func weight(length int64) int64 {
+	if length < 0 {
+		return largestReview
+	}
+	return min(max(length, leastReview), largestReview)
+}
 
 // longestRead is how long a review may take to arrive; the API server sends it in one go.
 const longestRead = 5 * time.Second
@@ -94,19 +109,18 @@ func (s *Server) http() (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make admission handler: %w", err)
 	}
-	slots := make(chan struct{}, maxInFlight)
+	inFlight := semaphore.NewWeighted(maxInFlight)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Load() {
 			// On HTTP/2 this answers and then says GOAWAY.
 			w.Header().Set("Connection", "close")
 		}
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		case <-r.Context().Done():
-			return
+		size := weight(r.ContentLength)
+		if err := inFlight.Acquire(r.Context(), size); err != nil {
+			return // nobody waits any more
 		}
-		// Who sends slowly must not keep a slot. (A test's recorder has no deadlines.)
+		defer inFlight.Release(size)
+		// Who sends slowly must not keep others waiting. (A test's recorder has no deadlines.)
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(longestRead))
 		s.Handler.Metrics.inFlight.Inc()
 		defer s.Handler.Metrics.inFlight.Dec()

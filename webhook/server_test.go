@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/podproc/podproc/webhook/inject"
 )
 
 // start serves b with httptest's certificate; stop tells it to end, and done is
@@ -131,5 +133,43 @@ func TestDrains(t *testing.T) {
 	<-done
 	if err := ask(c, url); err == nil {
 		t.Error("answers after its end")
+	}
+}
+
+// TestLargeReviews: the largest reviews are read two at a time, whoever sends
+// them, and none is lost.
+func TestLargeReviews(t *testing.T) {
+	b := newBench(t)
+	var now, most atomic.Int64
+	b.Handler.Namespace = func(context.Context, string) *inject.Namespace {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		time.Sleep(300 * time.Millisecond) // so that others could come
+		return nil
+	}
+	client, url, _, _ := start(t, b, 0)
+	body := []byte(review("v1", request("", "Pod", "CREATE", pod, "")))
+	body = append(body, bytes.Repeat([]byte(" "), largestReview-1-len(body))...)
+	var wg sync.WaitGroup
+	for range 6 {
+		c := client()
+		wg.Go(func() {
+			resp, err := c.Post(url, "application/json", bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if err != nil || !bytes.Contains(text, []byte(`"allowed":true`)) {
+				t.Errorf("%.200s, %v", text, err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := most.Load(); got > 2 {
+		t.Errorf("%d of the largest reviews were read at once", got)
 	}
 }
