@@ -125,23 +125,39 @@ func (f *file) absentNow() {
 // enabled there, or the kernel is too old.
 var errAbsent = errors.New("no such control file")
 
+// errMissing tells that a cgroup lacks a file that it must have.
+var errMissing = errors.New("the cgroup exists, but without this file")
+
 // read returns the file's text in buf.
 func (f *file) read(buf *buffer) ([]byte, error) {
-	h, err := f.acquire()
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		h, err := f.acquire()
+		if again && errors.Is(err, errMissing) {
+			return nil, f.dir.gone() // its files go first
+		}
+		if err != nil {
+			return nil, err
+		}
+		b, err := buf.pread(h.fd)
+		h.release()
+		switch {
+		case err == nil:
+			return b, nil
+		case err == unix.ENODEV:
+			// kernfs: the file was removed, with its cgroup or with a
+			// controller, which may have been enabled again.
+			f.dir.fs.files.drop(h)
+			if gone := f.dir.alive(); gone != nil {
+				return nil, gone
+			}
+			if !again {
+				continue
+			}
+		case err == unix.EOPNOTSUPP && filePresence[f.id] == optional: // memsw on old kernels
+			return nil, errAbsent
+		}
+		return nil, fmt.Errorf("read %s: %w", f, err)
 	}
-	b, err := buf.pread(h.fd)
-	h.release()
-	switch {
-	case err == nil:
-		return b, nil
-	case err == unix.ENODEV: // kernfs: the node was removed
-		return nil, f.dir.gone()
-	case err == unix.EOPNOTSUPP && filePresence[f.id] == optional: // memsw on old kernels
-		return nil, errAbsent
-	}
-	return nil, fmt.Errorf("read %s: %w", f, err)
 }
 
 // String is the file's name as people know it.
@@ -181,33 +197,41 @@ func (f *file) acquire() (*handle, error) {
 // reopen opens the file, and makes sure that it is in the very cgroup and not
 // in a later one of the same path.
 func (f *file) reopen() (*handle, error) {
+	h, must, err := f.tryOpen()
+	if must { // its controller may have been enabled a moment ago
+		h, must, err = f.tryOpen()
+	}
+	if must {
+		return nil, fmt.Errorf("read %s: %w", f, errMissing)
+	}
+	return h, err
+}
+
+// tryOpen is one attempt; must tells that there is no file where one must be.
+func (f *file) tryOpen() (h *handle, must bool, err error) {
 	d := f.dir
 	fd, err := d.fs.files.openat(d.h.fd, relative(d.path)+"/"+fileName[f.id])
 	if gone := d.alive(); gone != nil {
 		if err == nil {
 			unix.Close(fd)
 		}
-		return nil, gone
+		return nil, false, gone
 	}
 	switch err {
 	case nil:
 		f.absent.Store(0)
-		return newHandle(f, fd), nil
+		return newHandle(f, fd), false, nil
 	case unix.ENODEV:
-		return nil, d.gone()
+		return nil, false, d.gone()
 	case unix.ENOENT:
 	default:
-		return nil, fmt.Errorf("open %s: %w", f, err)
+		return nil, false, fmt.Errorf("open %s: %w", f, err)
 	}
-	must, err := f.required()
-	if err != nil {
-		return nil, err
-	}
-	if must {
-		return nil, fmt.Errorf("read %s: the cgroup exists, but without this file", f)
+	if must, err = f.required(); must || err != nil {
+		return nil, must, err
 	}
 	f.absentNow()
-	return nil, errAbsent
+	return nil, false, errAbsent
 }
 
 // alive returns ErrGone unless the cgroup still exists.

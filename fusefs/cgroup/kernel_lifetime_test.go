@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,36 @@ func readUntilGone(c *Container, started chan<- struct{}) error {
 			return nil
 		}
 	}
+}
+
+// TestKernelControllerComesBack: on v2 the files of a controller vanish and come
+// back, with new ones, while the cgroup lives. (On v1 they cannot.)
+func TestKernelControllerComesBack(t *testing.T) {
+	fs := kernelFS(t, nil)
+	g := newGroup(t, testRoot+"/"+hexA, limits(64*mib, 50000, 100000))
+	proc := startChild(t, "wait", 0)
+	g.add(proc.pid())
+	c := openOf(t, fs, proc.pid())
+	var m view.Memory
+	want := func(limit view.Limit) {
+		t.Helper()
+		if err := c.Memory(&m); err != nil || m.Levels[0].Limit != limit {
+			t.Errorf("memory %+v, %v; want a limit of %d", m, err, limit)
+		}
+	}
+	want(64 * mib)
+	if g.v2 != nil {
+		for _, how := range []string{"-memory", "+memory"} {
+			if err := os.WriteFile("/sys/fs/cgroup"+testRoot+"/cgroup.subtree_control", []byte(how), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.WriteFile(g.file("memory.limit_in_bytes", "memory.max"), []byte(strconv.Itoa(32*mib)), 0); err != nil {
+		t.Fatal(err)
+	}
+	want(32 * mib)
+	proc.end()
 }
 
 // TestKernelZombie: on v1 a process that has ended shows in the root cgroup.
