@@ -64,12 +64,25 @@ func scan(proc string) (list []*namespace, hidden int, err error) {
 	return list, hidden, nil
 }
 
-// concerned tells whether any mount of the namespace has the source, which is
-// cheaper than to enter it.
+// concerned tells whether any mount of the namespace may have the source, which
+// is cheaper than to enter it. A process that has changed its root sees the
+// mounts below that only: others may see more, and of one that sees no root
+// nothing is known.
 func (n *namespace) concerned(source string) bool {
 	for _, dir := range n.dirs {
-		if text, err := os.ReadFile(dir + "/mountinfo"); err == nil {
-			return bytes.Contains(text, []byte(" "+source+" "))
+		text, err := os.ReadFile(dir + "/mountinfo")
+		if err == nil && (bytes.Contains(text, []byte(" "+source+" ")) || !seesRoot(text)) {
+			return true
+		}
+	}
+	return false
+}
+
+// seesRoot tells whether a mountinfo has a mount at /.
+func seesRoot(mountinfo []byte) bool {
+	for line := range bytes.Lines(mountinfo) {
+		if f := bytes.Fields(line); len(f) > 4 && string(f[4]) == "/" {
+			return true
 		}
 	}
 	return false
