@@ -57,8 +57,9 @@ type Config struct {
 	FS fuse.RawFileSystem
 	// Late answers a request that FS has not answered within Deadline, from
 	// what is known already. It must not block. Where it knows nothing it
-	// says EAGAIN: the request then gets ten times the Deadline, for a slow
-	// read is better than none, and EIO in the end.
+	// says EAGAIN: the request then gets ten times the Deadline, or more where
+	// this process has no CPU, for a slow read is better than none, and EIO in
+	// the end.
 	Late fuse.RawFileSystem
 	// Deadline is 1 s by default.
 	Deadline time.Duration
@@ -101,8 +102,9 @@ type Conn struct {
 	buffers sync.Pool
 	failure atomic.Pointer[error]
 	served  atomic.Uint64
-	wake    chan struct{} // for watch
-	done    chan struct{} // closed when no reader is left
+	wake    chan struct{}   // for watch
+	lates   [slotCount]late // watch's own
+	done    chan struct{}   // closed when no reader is left
 
 	mu      sync.Mutex // guards what follows
 	waiting *reader    // the one that waits for requests, or has begun to answer a moment ago

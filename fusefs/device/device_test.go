@@ -283,6 +283,57 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// A request of the process before that takes long holds up nobody: it is one of
+// this process's own by then, and a successor of this one finds it, too.
+func TestReplayDoesNotWait(t *testing.T) {
+	hang, reading := make(chan bool), make(chan bool, 100)
+	first, dir := mount(t, device.Config{FS: newFile("first\n", func() { reading <- true; <-hang }), Deadline: time.Hour})
+	defer close(hang)
+	got := make(chan string, 1)
+	go func() {
+		text, err := cat(dir + "/f")
+		got <- fmt.Sprint(text, err)
+	}()
+	wait := func(what string, ch <-chan bool) {
+		t.Helper()
+		select {
+		case <-ch:
+		case <-time.After(patience):
+			t.Fatalf("no %s", what)
+		}
+	}
+	wait("request", reading)
+	adopt := func(of *device.Conn, fs fuse.RawFileSystem) *device.Conn {
+		t.Helper()
+		h := of.Handover()
+		fd, err := unix.Dup(int(h.Dev.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Dev = os.NewFile(uintptr(fd), "dev")
+		c, err := device.Adopt(h, device.Config{FS: fs, Deadline: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Replay(h.Slots); err != nil || n == 0 {
+			t.Fatalf("Replay: %d, %v", n, err)
+		}
+		return c
+	}
+	again := make(chan bool, 100)
+	second := adopt(first, newFile("next1\n", func() { again <- true; <-hang }))
+	wait("request in the second process", again)
+	adopt(second, newFile("next2\n", nil))
+	select {
+	case s := <-got:
+		if s != "next2\n<nil>" {
+			t.Errorf("read %q", s)
+		}
+	case <-time.After(patience):
+		t.Fatal("no answer")
+	}
+}
+
 func TestAdoptRefusesOthers(t *testing.T) {
 	c, _ := mount(t, device.Config{FS: newFile("text\n", nil)})
 	h := c.Handover()

@@ -46,9 +46,11 @@ func Adopt(h Handover, config Config) (*Conn, error) {
 	return c, nil
 }
 
-// Replay answers the requests that another process has read and not answered,
-// and tells how many it found. It may be called again, when the other process
-// has ended for certain. s is the other's Handover.Slots.
+// Replay has the requests answered that another process has read and not
+// answered, and tells how many it found. They are this process's own from then
+// on: overdue ones are answered like others, and a successor finds them. It may
+// be called again, when the other process has ended for certain. s is the
+// other's Handover.Slots.
 func (c *Conn) Replay(s *os.File) (int, error) {
 	other, err := mapSlots(s)
 	if err != nil {
@@ -56,13 +58,34 @@ func (c *Conn) Replay(s *os.File) (int, error) {
 	}
 	defer other.unmap()
 	n := 0
-	buf := c.buffers.Get().(*buffer)
-	defer c.buffers.Put(buf)
 	for i := range slotCount {
 		if l := other.length(i); l >= inHeaderSize {
 			n++
-			c.answer(c.server, bytes.Clone(other.slot(i)[:min(l, slotSize)]), nil, buf)
+			c.take(bytes.Clone(other.slot(i)[:min(l, slotSize)]))
 		}
 	}
 	return n, nil
+}
+
+// take answers a request of another process, from a slot of this one's if one
+// is free. It does not wait for the answer then.
+func (c *Conn) take(req []byte) {
+	buf := c.buffers.Get().(*buffer)
+	select {
+	case i := <-c.slots.free:
+		c.slots.put(i, req)
+		c.slots.since[i].Store(clock())
+		c.wakeWatch()
+		go func() {
+			c.gate.RLock()
+			c.answer(c.server, req, nil, buf)
+			c.slots.clear(i)
+			c.gate.RUnlock()
+			c.slots.free <- i
+			c.buffers.Put(buf)
+		}()
+	default:
+		c.answer(c.server, req, nil, buf)
+		c.buffers.Put(buf)
+	}
 }

@@ -10,6 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// late counts how often an overdue request was looked at of which nothing is
+// known. A look is so much time that this process had a CPU: the clock also runs
+// while it has none, and then a handler may need but a moment more.
+type late struct {
+	since int64
+	looks time.Duration
+}
+
+func (l *late) again(since int64) time.Duration {
+	if l.since != since {
+		*l = late{since: since}
+	}
+	l.looks++
+	return l.looks
+}
+
+// every is the time between two looks.
+func (c *Conn) every() time.Duration { return min(c.config.Deadline/10, 20*time.Millisecond) }
+
 // overdue answers the request in slot i, which has waited since then.
 func (c *Conn) overdue(i int, since int64, req []byte, buf *buffer) {
 	switch opcode(req) {
@@ -18,7 +37,7 @@ func (c *Conn) overdue(i int, since int64, req []byte, buf *buffer) {
 	}
 	reply := c.reply(c.late, req, nil, buf)
 	if len(reply) >= 16 && -int32(u32(reply[4:])) == int32(unix.EAGAIN) {
-		if clock()-since < 10*int64(c.config.Deadline) {
+		if c.lates[i].again(since)*c.every() < 9*c.config.Deadline {
 			return
 		}
 		reply = errorReply(buf.head[:0], unique(req), unix.EIO)
@@ -48,7 +67,7 @@ func (c *Conn) Oldest() time.Duration {
 // the reader that does is held up by one. It sleeps while there are none: when
 // it has seen none for so long that the reader wakes it for the next one.
 func (c *Conn) watch() {
-	every := min(c.config.Deadline/10, 20*time.Millisecond)
+	every := c.every()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	l := look{conn: c, buf: c.buffers.Get().(*buffer)}

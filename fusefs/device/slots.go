@@ -90,6 +90,12 @@ func (s *slots) length(i int) int {
 	return int(atomic.LoadUint32((*uint32)(unsafe.Pointer(&s.mem[i*slotSize]))))
 }
 
+// put writes a request into slot i, its length last.
+func (s *slots) put(i int, req []byte) {
+	copy(s.slot(i)[4:], req[4:])
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&s.mem[i*slotSize])), u32(req))
+}
+
 // clear marks slot i as answered.
 func (s *slots) clear(i int) {
 	s.since[i].Store(0)
