@@ -17,8 +17,8 @@ import (
 // and its FORGET ends it here.
 const (
 	collectEvery = 10 * time.Second
-	// unclaimedAge is how long an inode that no container has read yet stays
-	// at least. It is much longer than a container takes to start: the kernel
+	// unclaimedAge is how long an inode that no container has read or looked up
+	// stays at least. It is much longer than a container takes to start: the kernel
 	// does not mount what was dropped.
 	unclaimedAge = 10 * time.Minute
 	// crowdedAge holds instead while there are more than crowded of them:
@@ -65,7 +65,8 @@ func (fs *FS) collectContainers() {
 	}
 }
 
-// unused tells whether c owns nothing and was not asked for in a while.
+// unused tells whether c owns nothing, has looked nothing up that it may come
+// to own, and was not asked for in a while.
 func (c *container) unused() bool {
 	return c.inodes.Load() == 0 && c.used.Load() < int64(sinceBoot()-readerAge)
 }
@@ -76,7 +77,7 @@ func (c *container) unused() bool {
 func (fs *FS) forget(c *container, gone bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if !gone && !c.unused() {
+	if fs.containers[c.boundary] != c || !gone && !c.unused() {
 		return
 	}
 	delete(fs.containers, c.boundary)
@@ -92,14 +93,14 @@ func (fs *FS) forget(c *container, gone bool) {
 // collectInodes drops inodes that have had no owner for long.
 func (fs *FS) collectInodes(drop func(parent uint64, name string) error) {
 	fs.mu.Lock()
-	age := unclaimedAge
-	if len(fs.inodes)-fs.owned > crowded {
+	age, crowd := unclaimedAge, len(fs.inodes)-fs.owned > crowded
+	if crowd {
 		age = crowdedAge
 	}
 	old := sinceBoot() - age
 	var unclaimed []*inode
 	for _, i := range fs.inodes {
-		if i.unclaimedSince(old) {
+		if i.unclaimedSince(old, crowd) {
 			unclaimed = append(unclaimed, i)
 		}
 	}
@@ -109,7 +110,7 @@ func (fs *FS) collectInodes(drop func(parent uint64, name string) error) {
 		err := drop(dir, i.node.inodeName(i.id&numberMask))
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			fs.lose(i, old)
+			fs.lose(i, old, crowd)
 		case err != nil:
 			fs.log.Debug("inode stays in the kernel's cache", "error", err)
 			return
@@ -120,10 +121,10 @@ func (fs *FS) collectInodes(drop func(parent uint64, name string) error) {
 // lose ends an inode of which no FORGET may come any more: a handler that took
 // very long has found it again when the kernel had forgotten it. If it is in
 // use all the same it is made anew at the next request.
-func (fs *FS) lose(i *inode, old time.Duration) {
+func (fs *FS) lose(i *inode, old time.Duration, crowd bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if fs.inodes[i.id] == i && i.unclaimedSince(old) {
-		delete(fs.inodes, i.id)
+	if fs.inodes[i.id] == i && i.unclaimedSince(old, crowd) {
+		fs.remove(i)
 	}
 }

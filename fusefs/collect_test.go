@@ -76,3 +76,32 @@ func TestForgetSparesWhatIsUsed(t *testing.T) {
 		t.Error("a container that nobody asked for was not forgotten")
 	}
 }
+
+// What a container has looked up stays its own, however long it waits with its
+// first read: no other one that comes by may own it instead.
+func TestLookedUpStays(t *testing.T) {
+	fs, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	var b cgroup.Boundary
+	c := newContainer(b, nil)
+	fs.containers[b] = c
+	meminfo := fs.table.byPath["proc/meminfo"]
+	i := fs.inode(meminfo, meminfo.id()|1)
+	i.seenBy(c)
+	i.used = -time.Hour
+	c.used.Store(-int64(time.Hour))
+	fs.forget(c, false)
+	if fs.known(b) != c || i.hint != c {
+		t.Error("a container was forgotten that has looked up a file")
+	}
+	if i.unclaimedSince(0, false) || !i.unclaimedSince(0, true) {
+		t.Error("what a container has looked up is to stay, but in a crowd")
+	}
+	fs.forget(c, true)
+	if fs.known(b) != nil || i.hint != nil || c.inodes.Load() != 0 {
+		t.Errorf("a container that is gone has left %d inodes, looked up by %v", c.inodes.Load(), i.hint)
+	}
+}

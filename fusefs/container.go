@@ -21,7 +21,7 @@ type container struct {
 	name     string                           // boundary's
 	cgroup   atomic.Pointer[cgroup.Container] // nil: not open yet, or no more
 	gone     atomic.Bool
-	inodes   atomic.Int64  // that it owns
+	inodes   atomic.Int64  // that it owns, or has looked up
 	used     atomic.Int64  // when it was last asked for, since boot
 	since    atomic.Int64  // when it last came to own an inode, since boot; see claim
 	reads    chan struct{} // bounds kernel reads

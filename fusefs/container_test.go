@@ -10,8 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -19,9 +19,10 @@ import (
 // container is a cgroup for memory with a limit, and all that it takes to be
 // seen as a container.
 type container struct {
-	t   testing.TB
-	dir string
-	cpu string // where CPUs are limited; the same as dir on cgroup v2
+	t    testing.TB
+	dir  string
+	cpu  string   // where CPUs are limited; the same as dir on cgroup v2
+	dirs []string // all of its cgroups
 }
 
 var containers int
@@ -30,16 +31,20 @@ var containers int
 func newContainer(t testing.TB, limit uint64) *container {
 	t.Helper()
 	containers++
-	memory, cpu := "/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu"
-	if _, err := os.Stat(memory); err != nil {
-		memory, cpu = "/sys/fs/cgroup", "/sys/fs/cgroup"
-		if err := os.WriteFile(memory+"/cgroup.subtree_control", []byte("+memory +cpu"), 0); err != nil {
+	const root = "/sys/fs/cgroup"
+	name := fmt.Sprintf("podproc-fusefs%d-%d.scope", os.Getpid(), containers)
+	c := &container{t: t}
+	for _, controller := range []string{"memory", "cpu", "cpuacct"} {
+		c.dirs = append(c.dirs, filepath.Join(root, controller, name))
+	}
+	if _, err := os.Stat(root + "/memory"); err != nil {
+		c.dirs = []string{filepath.Join(root, name)}
+		if err := os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory +cpu"), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	name := fmt.Sprintf("podproc-fusefs%d-%d.scope", os.Getpid(), containers)
-	c := &container{t, filepath.Join(memory, name), filepath.Join(cpu, name)}
-	for _, dir := range c.dirs() {
+	c.dir, c.cpu = c.dirs[0], c.dirs[min(1, len(c.dirs)-1)]
+	for _, dir := range c.dirs {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -48,9 +53,6 @@ func newContainer(t testing.TB, limit uint64) *container {
 	c.limit(limit)
 	return c
 }
-
-// dirs are its cgroups.
-func (c *container) dirs() []string { return slices.Compact([]string{c.dir, c.cpu}) }
 
 // oneCPU limits it to that.
 func (c *container) oneCPU() {
@@ -79,7 +81,7 @@ func (c *container) limit(bytes uint64) {
 
 func (c *container) remove() {
 	deadline := time.Now().Add(time.Minute)
-	for _, dir := range c.dirs() {
+	for _, dir := range c.dirs {
 		c.removeDir(dir, deadline)
 	}
 }
@@ -108,8 +110,8 @@ func (c *container) run(t *testing.T, args ...string) string {
 	var out, msg bytes.Buffer
 	cmd := exec.Command(exe, args...)
 	if c != nil {
-		join := `echo $$ > "$0/cgroup.procs" && echo $$ > "$1/cgroup.procs" && shift && exec "$@"`
-		cmd = exec.Command("sh", append([]string{"-c", join, c.dir, c.cpu, exe}, args...)...)
+		join := `for dir in $0; do echo $$ > "$dir/cgroup.procs" || exit; done; exec "$@"`
+		cmd = exec.Command("sh", append([]string{"-c", join, strings.Join(c.dirs, " "), exe}, args...)...)
 	}
 	cmd.Env = append(os.Environ(), asReader+"=1")
 	cmd.Stdout, cmd.Stderr = &out, &msg

@@ -190,7 +190,7 @@ func (fs *FS) Text(path string, tid uint32) ([]byte, error) {
 		return nil, err
 	}
 	now := sinceBoot()
-	return fs.render(n.file, c, &now, nil)
+	return fs.render(n.file, c, false, &now, nil)
 }
 
 // viewer is the container that thread tid runs in.
@@ -208,17 +208,22 @@ func (fs *FS) viewer(tid uint32) (*container, error) {
 
 // container finds or makes what is known of the container at b.
 func (fs *FS) container(b cgroup.Boundary) *container {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.containerLocked(b)
+}
+
+// containerLocked is container for a caller that holds mu.
+func (fs *FS) containerLocked(b cgroup.Boundary) *container {
 	if b.Root() {
 		return fs.nobody
 	}
-	fs.mu.Lock()
 	c := fs.containers[b]
 	if c == nil {
 		c = newContainer(b, nil)
 		fs.containers[b] = c
 	}
 	c.used.Store(int64(sinceBoot())) // under mu: forget looks at it there
-	fs.mu.Unlock()
 	return c
 }
 

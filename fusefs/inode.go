@@ -24,7 +24,7 @@ type inode struct {
 
 	mu    sync.Mutex    // guards what follows; held for moments only
 	owner *container    // nil: no container has read it yet
-	hint  *container    // the last container that has looked it up
+	hint  *container    // the last container that has looked it up, until there is an owner
 	since time.Duration // since boot, when the owner came to be that
 	used  time.Duration // since boot, when somebody who is not the owner last came
 	// lookups is the kernel's count. It is not known of an inode that came
@@ -79,7 +79,7 @@ func (fs *FS) inodeLocked(n *node, id uint64) *inode {
 // away.
 func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bool, err error) {
 	i.mu.Lock()
-	c, hint := i.owner, i.hint
+	c = i.owner
 	if c == nil {
 		i.used = sinceBoot()
 	}
@@ -90,28 +90,49 @@ func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bo
 	if c, err = fs.viewer(tid); err != nil || !c.boundary.Container() {
 		return c, false, err
 	}
-	if hint != nil && c != hint && !c.boundary.Below(hint.boundary) {
-		c = hint
-	}
-	if !settle {
-		return c, false, nil
-	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.owner == nil {
-		i.owner, i.hint = c, nil
-		// What was read until now may be from the runtime's own look around:
-		// it mounts a container's files first, and sets its limits then.
-		i.since = sinceBoot()
-		c.since.Store(int64(i.since))
-		c.inodes.Add(1)
-		fs.owned++
-		fs.Stats.Owned.Add(1)
-		fs.record(recordOwner(i.id, c))
+	switch {
+	case i.owner != nil:
+		return i.owner, true, nil
+	case i.hint != nil && !c.boundary.Below(i.hint.boundary):
+		c = i.hint
 	}
+	if !settle {
+		return c, false, nil
+	}
+	fs.own(i, c)
+	fs.Stats.Owned.Add(1)
+	fs.record(recordOwner(i.id, i.owner))
 	return i.owner, true, nil
+}
+
+// own makes c, or what has come in its place since it was found, the owner of
+// i, which has none. Its caller holds fs.mu and i.mu.
+//
+// What was read until then may be from the runtime's own look around: it mounts
+// a container's files first, and sets its limits then.
+func (fs *FS) own(i *inode, c *container) {
+	i.seenBy(nil)
+	i.owner = fs.containerLocked(c.boundary)
+	i.owner.inodes.Add(1)
+	fs.owned++
+	i.since = sinceBoot()
+	i.owner.since.Store(int64(i.since))
+}
+
+// seenBy makes c the last container that has looked i up; nil is none. A
+// container is known as long as there is such an inode: it may read it much
+// later. Its caller holds fs.mu and i.mu.
+func (i *inode) seenBy(c *container) {
+	if i.hint != nil {
+		i.hint.inodes.Add(-1)
+	}
+	if i.hint = c; c != nil {
+		c.inodes.Add(1)
+	}
 }
 
 // hint remembers that thread tid has looked up i, if it is in a container.
@@ -129,9 +150,15 @@ func (fs *FS) hint(i *inode, tid uint32) {
 	if err != nil || !c.boundary.Container() {
 		return
 	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	c = fs.containerLocked(c.boundary)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.hint = c
+	if i.owner == nil && i.hint != c {
+		i.seenBy(c)
+		fs.record(recordHint(i.id, c))
+	}
 }
 
 // ownThread tells whether tid is a thread of this process.
@@ -140,7 +167,8 @@ func ownThread(tid uint32) bool {
 	return unix.Stat("/proc/self/task/"+strconv.FormatUint(uint64(tid), 10), &st) == nil
 }
 
-// drop takes i from c, which is gone, and tells whether c was its owner.
+// drop takes i from c, which is gone or unused, and tells whether c was its
+// owner. Its caller holds fs.mu.
 func (i *inode) drop(c *container) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -148,7 +176,8 @@ func (i *inode) drop(c *container) bool {
 		i.snap = snapshot{mtime: i.snap.mtime}
 	}
 	if i.hint == c {
-		i.hint = nil
+		i.seenBy(nil)
+		i.used = sinceBoot()
 	}
 	if i.owner != c {
 		return false
@@ -159,15 +188,47 @@ func (i *inode) drop(c *container) bool {
 }
 
 // unclaimedSince tells whether i has no owner and was last looked up or read
-// before the time old.
-func (i *inode) unclaimedSince(old time.Duration) bool {
+// before the time old. One that a container has looked up stays for it, unless
+// there is a crowd of them.
+func (i *inode) unclaimedSince(old time.Duration, crowd bool) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.owner == nil && i.used < old
+	return i.owner == nil && (i.hint == nil || crowd) && i.used < old
 }
 
+// show has the snapshot of i be what thread tid is to see, not older than bound
+// (or the last one known), and returns with i.mu held, unless with an error.
+func (fs *FS) show(i *inode, tid uint32, settle bool, bound time.Duration) (settled bool, err error) {
+	for range 100 {
+		var c *container
+		if c, settled, err = fs.claim(i, tid, settle); err != nil {
+			level := fs.log.Warn
+			if errors.Is(err, cgroup.ErrNoProcess) {
+				level = fs.log.Debug // nobody waits any more
+			} else {
+				fs.Stats.Errors.Add(1)
+			}
+			level("it is not known whose file this is; its reader gets an error", "file", i.node.path, "thread", tid, "error", err)
+			return false, err
+		}
+		if !i.fresh(c, sinceBoot(), bound) {
+			if err := fs.refresh(i, c); err != nil {
+				return false, err
+			}
+		}
+		i.mu.Lock()
+		if i.snap.of == c {
+			return settled, nil
+		}
+		i.mu.Unlock() // somebody else came between, or an owner
+	}
+	return false, errCrowd
+}
+
+var errCrowd = errors.New("too many containers look at a file that none of them has read")
+
 // refresh makes a snapshot of i as c sees it, unless there is one younger
-// than the freshness bound.
+// than the freshness bound, or i has another owner by now.
 //
 // If none can be made, the last one of c stays: cgroup numbers that cannot be
 // read are the last ones known, never somebody else's. What the kernel does not
@@ -187,14 +248,20 @@ func (fs *FS) refresh(i *inode, c *container) error {
 	}
 	buf := fs.buffers.Get().(*[]byte)
 	defer fs.buffers.Put(buf)
+	i.mu.Lock()
+	look := i.owner == nil && c.boundary.Container()
+	i.mu.Unlock()
 	at := taken
-	text, err := fs.render(i.node.file, c, &at, (*buf)[:0])
+	text, err := fs.render(i.node.file, c, look, &at, (*buf)[:0])
 	*buf = text[:0]
 	if err == nil && len(text) == 0 && !i.node.file.Empty {
 		err = errEmpty
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.owner != nil && i.owner != c {
+		return nil
+	}
 	s := &i.snap
 	if errors.Is(err, cgroup.ErrNotCounted) {
 		if s.of != nil || s.mtime.IsZero() {

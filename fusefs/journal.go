@@ -18,6 +18,7 @@ import (
 // is to know of its subject, so that the last one of each is enough.
 const (
 	kindOwner    = 'o' // inode, boundary: the inode has found its container
+	kindHint     = 'h' // inode, boundary: the container has looked up the inode
 	kindForget   = 'f' // inode: the kernel has dropped it
 	kindCounters = 'c' // boundary, then the counters of /proc/stat
 	kindLoad     = 'l' // boundary, when it was last read, then the load average
@@ -26,6 +27,10 @@ const (
 
 func recordOwner(id uint64, c *container) []byte {
 	return appendString(binary.AppendUvarint([]byte{kindOwner}, id), c.name)
+}
+
+func recordHint(id uint64, c *container) []byte {
+	return appendString(binary.AppendUvarint([]byte{kindHint}, id), c.name)
 }
 
 func recordForget(id uint64) []byte {
@@ -40,10 +45,10 @@ func appendString(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
-// Lasting tells whether a record is of use when the connection is gone: owners
-// of inodes are not.
+// Lasting tells whether a record is of use when the connection is gone: what
+// is about inodes is not.
 func Lasting(record []byte) bool {
-	return len(record) > 0 && record[0] != kindOwner && record[0] != kindForget
+	return len(record) > 0 && record[0] != kindOwner && record[0] != kindHint && record[0] != kindForget
 }
 
 // Apply takes over a record of another process. Records of cgroups that are
@@ -56,7 +61,9 @@ func (fs *FS) Apply(record []byte) error {
 	var err error
 	switch record[0] {
 	case kindOwner:
-		err = fs.applyOwner(r.uvarint(), r.string(), &r)
+		err = fs.applyInode(r.uvarint(), r.string(), &r, fs.own)
+	case kindHint:
+		err = fs.applyInode(r.uvarint(), r.string(), &r, func(i *inode, c *container) { i.seenBy(c) })
 	case kindForget:
 		fs.applyForget(r.uvarint())
 	case kindCounters:
@@ -72,7 +79,8 @@ func (fs *FS) Apply(record []byte) error {
 	return nil
 }
 
-func (fs *FS) applyOwner(id uint64, boundary string, r *reader) error {
+// applyInode has an inode that has no owner yet come to a container.
+func (fs *FS) applyInode(id uint64, boundary string, r *reader, come func(*inode, *container)) error {
 	n, number := fs.table.node(id)
 	if r.err != nil || number == 0 {
 		return nil // a file that this version does not know
@@ -81,7 +89,6 @@ func (fs *FS) applyOwner(id uint64, boundary string, r *reader) error {
 	if err != nil {
 		return err
 	}
-	c := fs.container(b)
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	i := fs.inodeLocked(n, id)
@@ -89,9 +96,7 @@ func (fs *FS) applyOwner(id uint64, boundary string, r *reader) error {
 	defer i.mu.Unlock()
 	i.inherited = true
 	if i.owner == nil {
-		i.owner = c
-		c.inodes.Add(1)
-		fs.owned++
+		come(i, fs.containerLocked(b))
 	}
 	return nil
 }
@@ -100,11 +105,21 @@ func (fs *FS) applyForget(id uint64) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if i := fs.inodes[id]; i != nil {
-		delete(fs.inodes, id)
-		if i.owner != nil {
-			fs.owned--
-			i.owner.inodes.Add(-1)
-		}
+		fs.remove(i)
+	}
+}
+
+// remove takes i out of the table, and from whom it belonged to. Its caller
+// holds mu.
+func (fs *FS) remove(i *inode) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(fs.inodes, i.id)
+	i.seenBy(nil)
+	if i.owner != nil {
+		fs.owned--
+		i.owner.inodes.Add(-1)
+		i.owner.used.Store(int64(sinceBoot()))
 	}
 }
 
@@ -179,8 +194,11 @@ func (fs *FS) Records(yield func(record []byte)) {
 	}
 	for _, i := range inodes {
 		i.mu.Lock()
-		if i.owner != nil {
+		switch {
+		case i.owner != nil:
 			yield(recordOwner(i.id, i.owner))
+		case i.hint != nil:
+			yield(recordHint(i.id, i.hint))
 		}
 		i.mu.Unlock()
 	}

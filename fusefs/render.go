@@ -32,8 +32,8 @@ type values struct {
 // render appends the text of f for c to dst, which it returns grown also with
 // an error. What it shows of the container is not older than at, which is now,
 // and which it sets back a little where it shows what was read before. Kernel
-// reads in flight are bounded.
-func (fs *FS) render(f *procfile.File, c *container, at *time.Duration, dst []byte) ([]byte, error) {
+// reads in flight are bounded. look tells that c need not be who will read it.
+func (fs *FS) render(f *procfile.File, c *container, look bool, at *time.Duration, dst []byte) ([]byte, error) {
 	c.reads <- struct{}{}
 	defer func() { <-c.reads }()
 	fs.reads <- struct{}{}
@@ -95,7 +95,7 @@ func (fs *FS) render(f *procfile.File, c *container, at *time.Duration, dst []by
 	if f.Needs&procfile.NeedCounters == 0 {
 		return f.Render(dst, host, &v.container), nil
 	}
-	return fs.renderCounters(f, c, cg, host, v, dst)
+	return fs.renderCounters(f, c, look, cg, host, v, dst)
 }
 
 // count reads what the kernel may not count.
@@ -110,7 +110,10 @@ func (v *values) count(f *procfile.File, cg *cgroup.Container) error {
 
 // renderCounters renders a file that shows CPU time. The counters go to the
 // journal before anybody can see them: a successor must not step back.
-func (fs *FS) renderCounters(f *procfile.File, c *container, cg *cgroup.Container, host *procfile.Host, v *values, dst []byte) ([]byte, error) {
+//
+// A look does not begin them: the runtime looks at a container's files before
+// it sets the limits, and counts of more CPUs than it has would stay.
+func (fs *FS) renderCounters(f *procfile.File, c *container, look bool, cg *cgroup.Container, host *procfile.Host, v *values, dst []byte) ([]byte, error) {
 	now := sinceBoot()
 	err := cg.CPUTime(&v.cpuTime)
 	if errors.Is(err, cgroup.ErrNotCounted) {
@@ -125,6 +128,11 @@ func (fs *FS) renderCounters(f *procfile.File, c *container, cg *cgroup.Containe
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if look && c.counters == nil {
+		v.container.Counters = new(procfile.Counters)
+		v.container.Counters.Advance(now, birth, v.container.CPUs, &v.cpuTime)
+		return f.Render(dst, host, &v.container), nil
+	}
 	if c.counters == nil {
 		c.counters = new(procfile.Counters)
 	}

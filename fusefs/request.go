@@ -32,33 +32,41 @@ func status(err error) fuse.Status {
 // Lookup finds a name in a directory. Of an inode it says what is known: its
 // attributes are asked for before anybody reads it.
 func (fs *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	i, code := fs.find(in, name, out)
+	if i != nil {
+		fs.hint(i, in.Pid)
+	}
+	return code
+}
+
+// find is Lookup, but for who has looked up an inode. It does not block.
+func (fs *FS) find(in *fuse.InHeader, name string, out *fuse.EntryOut) (*inode, fuse.Status) {
 	dir, _ := fs.table.node(in.NodeId)
 	if dir == nil || dir.file != nil {
-		return fuse.ENOENT
+		return nil, fuse.ENOENT
 	}
 	if dir.path == inodeDir {
 		id := fs.table.inodeByName(name)
 		n, _ := fs.table.node(id)
 		if id == 0 || n == nil {
-			return fuse.ENOENT
+			return nil, fuse.ENOENT
 		}
 		i := fs.lookup(n, id)
-		fs.hint(i, in.Pid)
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		out.NodeId = id
 		i.attr(&out.Attr)
-		return fuse.OK
+		return i, fuse.OK
 	}
 	n := fs.table.child(dir, name)
 	if n == nil {
-		return fuse.ENOENT
+		return nil, fuse.ENOENT
 	}
 	out.NodeId = n.id()
 	n.attr(&out.Attr)
 	out.SetEntryTimeout(always)
 	out.SetAttrTimeout(always)
-	return fuse.OK
+	return nil, fuse.OK
 }
 
 // lookup counts one more lookup of an inode, of which the kernel will say
@@ -83,16 +91,15 @@ func (fs *FS) Forget(id, lookups uint64) {
 		return
 	}
 	i.mu.Lock()
-	defer i.mu.Unlock()
 	i.lookups -= int64(lookups)
-	if i.lookups > 0 || i.inherited && i.owner != nil {
+	known := i.owner != nil || i.hint != nil
+	stays := i.lookups > 0 || i.inherited && known
+	i.mu.Unlock()
+	if stays {
 		return
 	}
-	delete(fs.inodes, id)
-	if i.owner != nil {
-		fs.owned--
-		i.owner.inodes.Add(-1)
-		i.owner.used.Store(int64(sinceBoot()))
+	fs.remove(i)
+	if known {
 		fs.record(recordForget(id))
 	}
 }
@@ -120,14 +127,10 @@ func (fs *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 		return fuse.OK
 	}
 	i := fs.inode(n, in.NodeId)
-	c, settled, err := fs.claim(i, in.Pid, in.Flags()&fuse.FUSE_GETATTR_FH != 0)
+	settled, err := fs.show(i, in.Pid, in.Flags()&fuse.FUSE_GETATTR_FH != 0, fs.config.Freshness)
 	if err != nil {
-		return status(err)
-	}
-	if err := fs.refresh(i, c); err != nil {
 		return status(err) // no attributes without a text: a size of 0 would be taken for its end
 	}
-	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.attr(&out.Attr)
 	if settled {
@@ -142,10 +145,11 @@ func (fs *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 // knows is old (default_permissions).
 func (fs *FS) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
 
-// staleRead is the age at which a READ is not answered from the snapshot any
-// more. The kernel asks for attributes first, but not for mmap and sendfile
-// on a descriptor that has long been open.
-const staleRead = 10
+// staleRead is the age, in freshness bounds, at which a READ is not answered
+// from the snapshot any more. The kernel asks for attributes first, but not for
+// mmap and sendfile on a descriptor that has long been open; and a reader that
+// waits for a CPU between the two reads what is old by then.
+const staleRead = 3
 
 // Read serves the snapshot that GETATTR reported.
 func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
@@ -154,22 +158,16 @@ func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 		return nil, fuse.ENOENT
 	}
 	i := fs.inode(n, in.NodeId)
-	c, _, err := fs.claim(i, in.Pid, true)
-	if err != nil {
+	if _, err := fs.show(i, in.Pid, true, staleRead*fs.config.Freshness); err != nil {
 		return nil, status(err)
 	}
-	if !i.fresh(c, sinceBoot(), staleRead*fs.config.Freshness) {
-		if err := fs.refresh(i, c); err != nil {
-			return nil, status(err)
-		}
-	}
+	defer i.mu.Unlock()
 	return i.read(buf, in.Offset), fuse.OK
 }
 
-// read copies from the snapshot, since the next one overwrites it.
+// read copies from the snapshot, since the next one overwrites it. Its caller
+// holds mu.
 func (i *inode) read(buf []byte, off uint64) fuse.ReadResult {
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	if off >= uint64(len(i.snap.text)) {
 		return newPiece(nil)
 	}
@@ -274,6 +272,12 @@ func (fs *FS) Write(<-chan struct{}, *fuse.WriteIn, []byte) (uint32, fuse.Status
 // taken over knows no snapshots.
 type Late struct{ *FS }
 
+// Lookup does not ask who looks: that would be a kernel read.
+func (l Late) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	_, code := l.find(in, name, out)
+	return code
+}
+
 // GetAttr reports the last snapshot, whatever its age; the kernel is to ask
 // again soon.
 func (l Late) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
@@ -302,9 +306,8 @@ func (l Late) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 	}
 	i := l.inode(n, in.NodeId)
 	i.mu.Lock()
-	known := l.known(i)
-	i.mu.Unlock()
-	if !known {
+	defer i.mu.Unlock()
+	if !l.known(i) {
 		return nil, fuse.EAGAIN
 	}
 	return i.read(buf, in.Offset), fuse.OK
