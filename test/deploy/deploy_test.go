@@ -97,6 +97,8 @@ func TestSchema(t *testing.T) {
 		{"injection.files={meminfo,pressure/cpu}", "files"},
 		{"injection.podSecurityDefault=strict", "podSecurityDefault"},
 		{"injection.keys={a b}", "keys"},
+		{"injection.keys={podproc.io/files}", "keys"},
+		{"webhook.hostNetwork=true", "webhook.port"},
 		{"image.digest=sha256:1", "digest"},
 		{"node.maxUnavailable=0", "maxUnavailable"},
 		{"node.mountContext=container_file_t", "mountContext"},
@@ -126,7 +128,7 @@ func TestNotes(t *testing.T) {
 	if !strings.Contains(usual, "kubectl annotate deployment NAME podproc.io/inject=true") || strings.Contains(usual, "WARNING") {
 		t.Errorf("notes of the usual install:\n%s", usual)
 	}
-	for _, set := range []string{"webhook.hostNetwork=true", "webhook.replicas=1", "standby.enabled=false"} {
+	for _, set := range []string{"node.nodeSelector.pool=apps", "webhook.replicas=1", "standby.enabled=false"} {
 		if got := notes(set); !strings.Contains(got, "WARNING") {
 			t.Errorf("--set %s: no warning in\n%s", set, got)
 		}

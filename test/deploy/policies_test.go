@@ -52,7 +52,8 @@ type (
 		metav1.TypeMeta `json:",inline"`
 		Metadata        metav1.ObjectMeta `json:"metadata"`
 		Spec            struct {
-			Match struct {
+			EnforcementAction string `json:"enforcementAction"`
+			Match             struct {
 				Kinds []struct {
 					APIGroups []string `json:"apiGroups"`
 					Kinds     []string `json:"kinds"`
@@ -191,6 +192,9 @@ func TestGatekeeper(t *testing.T) {
 		t.Fatalf("%d constraints, want %q", len(constraints), kinds)
 	}
 	for _, c := range constraints {
+		if c.Spec.EnforcementAction != "dryrun" {
+			t.Errorf("%s would deny others' pods: enforcementAction %q", c.Kind, c.Spec.EnforcementAction)
+		}
 		for _, p := range privilegedPods(t) {
 			if !slices.Contains(c.Spec.Match.ExcludedNamespaces, p.namespace) {
 				t.Errorf("%s holds for %s in %s", c.Kind, p.name, p.namespace)
