@@ -13,9 +13,9 @@ export CGO_ENABLED := 0
 # -count=1: what a test says of a kernel is not true for ever, so none is cached.
 # -p 1: packages one after the other, as tests judge CPU time on few CPUs.
 GO_TEST := go test -count=1 -p 1
-RINGS   := test-pure test-node test-vm test-deploy test-cluster
+RINGS   := test-pure test-node test-vm test-deploy test-cluster test-nodes
 
-.PHONY: help deps build run test $(RINGS) test-nodes soak bench lint manifests image vm cluster cluster-down
+.PHONY: help deps build run test $(RINGS) soak bench lint manifests image vm cluster cluster-down
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,7 @@ test-deploy: deps build ## Chart, manifests and image
 test-cluster: deps build ## A real Kubernetes control plane, and the webhook in it
 	$(GO_TEST) -timeout 25m $$(go list ./test/cluster/... | grep -v /test/cluster/nodes)
 
-test-nodes: deps build ## podproc on a real Kubernetes, a node on this kernel and one on cgroup v2; wants the machine for itself, so not in test
+test-nodes: deps build ## podproc on a real Kubernetes: a node on this kernel, and one on cgroup v2
 	$(GO_TEST) -timeout 50m -v ./test/cluster/nodes
 
 soak: deps build ## The long forms of the tests, and fuzzing; takes hours
