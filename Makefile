@@ -9,13 +9,19 @@ MAKEFLAGS   += --no-print-directory
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Static binaries: one for every image, and for a VM without libraries.
 export CGO_ENABLED := 0
+# The same flags for all, or everything is compiled twice. git refuses a checkout
+# of another user, and go then does not stamp: VERSION is enough.
+export GOFLAGS := $(shell go env GOFLAGS) -trimpath -buildvcs=false
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := *
 
 # -count=1: what a test says of a kernel is not true for ever, so none is cached.
 # -p 1: packages one after the other, as tests judge CPU time on few CPUs.
 GO_TEST := go test -count=1 -p 1
 RINGS   := test-pure test-node test-vm test-deploy test-cluster test-nodes
 
-.PHONY: help deps build run test $(RINGS) soak bench lint manifests image vm cluster cluster-down
+.PHONY: help deps modules build run test $(RINGS) soak bench lint manifests image vm cluster cluster-down
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,15 +29,18 @@ help: ## Show this
 deps: ## Install the Debian packages of test/packages.txt that are missing
 	@test/deps.sh
 
+modules: deps ## Download all Go modules, for one lost connection is not to end the tests
+	@test/modules.sh
+
 build: ## Build the static binaries into bin/
 	@mkdir -p bin
-	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+	go build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 run: build ## Show a 256 MiB, 1 CPU container beside this machine
 	@test/deps.sh procps python3
 	@test/run.sh
 
-test: deps build ## Run every ring of tests, one after the other
+test: deps modules build ## Run every ring of tests, one after the other
 	@for ring in $(RINGS); do echo "== $$ring"; t=$$SECONDS; $(MAKE) $$ring; echo "== $$ring took $$((SECONDS - t)) s"; done
 
 test-pure: lint ## Linters, and the tests beside the code
@@ -42,14 +51,14 @@ test-node: deps build ## This machine's kernel: real mounts, cgroups and consume
 	$(GO_TEST) -timeout 20m ./test/node/... ./test/bench/...
 
 test-vm: deps build ## The same tests on cgroup v2, in a VM
-	$(GO_TEST) ./test/vm/...
+	$(GO_TEST) -timeout 40m ./test/vm/...
 	go run ./test/vm -test ./fusefs ./fusefs/cgroup ./fusefs/device ./fusefs/mounts ./test/node
 
 test-deploy: deps build ## Chart, manifests and image
-	$(GO_TEST) -timeout 10m ./test/deploy/...
+	$(GO_TEST) -timeout 30m ./test/deploy/...
 
 test-cluster: deps build ## A real Kubernetes control plane, and the webhook in it
-	$(GO_TEST) -timeout 25m $$(go list ./test/cluster/... | grep -v /test/cluster/nodes)
+	$(GO_TEST) -timeout 45m $$(go list ./test/cluster/... | grep -v /test/cluster/nodes)
 
 test-nodes: deps build ## podproc on a real Kubernetes: a node on this kernel, and one on cgroup v2
 	$(GO_TEST) -timeout 50m -v ./test/cluster/nodes

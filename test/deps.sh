@@ -25,8 +25,18 @@ if [ ! -e $policy ]; then
 fi
 install() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "${missing[@]}" > "$log" 2>&1
+		-o Acquire::Retries=5 -o DPkg::Lock::Timeout=900 -o Dpkg::Use-Pty=0 "${missing[@]}" > "$log" 2>&1
+}
+update() {
+	apt-get update -qq -o APT::Update::Error-Mode=any -o Acquire::Retries=5
 }
 log=$(mktemp)
-install || { apt-get update -qq; install; } || { cat "$log" >&2; exit 1; }
-rm -f "$log"
+for wait in 0 20 60 120; do # apt may run by itself on a machine that has just booted
+	sleep $wait
+	if install || { update && install; }; then
+		rm -f "$log"
+		exit 0
+	fi
+done
+cat "$log" >&2
+exit 1

@@ -119,16 +119,13 @@ func TestDrains(t *testing.T) {
 	if err := ask(c, url); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	stop()
 	for !b.Draining() {
 		time.Sleep(time.Millisecond)
 	}
-	if err := ask(client(), url); err != nil {
-		select {
-		case <-done: // so slow that it was over
-		default:
-			t.Errorf("a new connection while draining: %v", err)
-		}
+	if err := ask(client(), url); err != nil && time.Since(began) < b.Delay { // else it was so slow that it was over
+		t.Errorf("a new connection while draining: %v", err)
 	}
 	<-done
 	if err := ask(c, url); err == nil {
@@ -139,6 +136,8 @@ func TestDrains(t *testing.T) {
 // TestLargeReviews: the largest reviews are read two at a time, whoever sends
 // them, and none is lost.
 func TestLargeReviews(t *testing.T) {
+	defer func(d time.Duration) { longestRead = d }(longestRead)
+	longestRead = time.Minute // on a busy machine
 	b := newBench(t)
 	var now, most atomic.Int64
 	b.Handler.Namespace = func(context.Context, string) *inject.Namespace {

@@ -350,7 +350,7 @@ func TestRepairPassesStuckContainers(t *testing.T) {
 	}
 	s.kill()
 	s = serve(t, p)
-	tr.Timeout = 2 * time.Second
+	tr.Timeout = 10 * time.Second // for the good one, too
 	r := repair(t, tr)
 	if got := good.read(meminfo); got != s.text {
 		t.Errorf("good container: %q", got)

@@ -130,7 +130,10 @@ func testCertManager(t *testing.T, e *env) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the chart's objects are not those of package certs (-certs +chart):\n%s", diff)
 	}
-	e.kubectl(t, ours.String(), "create", "--dry-run=server", "--validate=strict", "-f", "-")
+	eventually(t, "the API server knows the new kinds", func(ctx ctx) error {
+		_, _, err := e.Kubectl(ctx, ours.String(), "create", "--dry-run=server", "--validate=strict", "-f", "-")
+		return err
+	})
 }
 
 // certManagerSpecs are the specs of the cert-manager objects in a manifest, by kind and name.

@@ -74,7 +74,7 @@ func testSecondWebhook(t *testing.T, e *env) {
 			review.Response.PatchType = &kind
 			review.Response.Patch = []byte(`[{"op":"add","path":"/spec/containers/-","value":{"name":"late","image":"late"}}]`)
 		}
-		writeReview(t, w, review)
+		writeReview(t, w, r, review)
 	})
 	eventually(t, "second webhook is called and its container injected", func(ctx ctx) error {
 		pod, err := e.client.CoreV1().Pods(ns).Create(ctx, newPod("twice", nil), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})

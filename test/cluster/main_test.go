@@ -87,6 +87,7 @@ func TestCluster(t *testing.T) {
 			{"files", testFiles},
 			{"other replicas", testOtherReplicas},
 			{"other manifests", testOtherManifests},
+			{"kustomize", testKustomize},
 			{"cert-manager", testCertManager},
 		} {
 			t.Run(test.name, func(t *testing.T) {

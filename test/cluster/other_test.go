@@ -89,6 +89,19 @@ func (e *env) otherReplica(t *testing.T, name string, host int, flags ...string)
 	e.webhook(t, name, proxy.ServeHTTP)
 }
 
+// testKustomize: kubectl -k gives what kubectl -f does.
+func testKustomize(t *testing.T, e *env) {
+	out, _ := e.kubectl(t, "", "kustomize", filepath.Join(repository, "deploy"))
+	manifest, err := os.ReadFile(filepath.Join(repository, "deploy", "podproc.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := func(text string) int { return strings.Count("\n"+text, "\nkind: ") }
+	if got, want := objects(out), objects(string(manifest)); got != want || want == 0 {
+		t.Errorf("%d objects, want %d", got, want)
+	}
+}
+
 // testOtherManifests: the API server takes what deploy/ has beside podproc itself, as far
 // as it is of Kubernetes' own kinds.
 func testOtherManifests(t *testing.T, e *env) {
@@ -98,6 +111,7 @@ func testOtherManifests(t *testing.T, e *env) {
 		want []string
 	}{
 		{"release.yaml", []string{"namespace/podproc-release serverside-applied", "daemonset.apps/podproc-release serverside-applied"}},
+		{"example.yaml", []string{"deployment.apps/web serverside-applied"}},
 		{"policies/openshift.yaml", []string{"rolebinding.rbac.authorization.k8s.io/podproc-webhook-nonroot", "clusterrole.rbac.authorization.k8s.io/podproc-injected"}},
 	} {
 		text, err := os.ReadFile(filepath.Join(repository, "deploy", test.file))

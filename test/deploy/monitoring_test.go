@@ -6,7 +6,6 @@ package deploy
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -118,23 +117,4 @@ func generic(t *testing.T, text []byte) []unstructured.Unstructured {
 		}
 	}
 	return objects
-}
-
-// TestKustomize: kubectl -k gives what kubectl -f does.
-func TestKustomize(t *testing.T) {
-	root, err := Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command("kubectl", "kustomize", filepath.Join(root, "deploy")).CombinedOutput()
-	if err != nil {
-		t.Fatalf("kubectl kustomize: %v\n%s", err, out)
-	}
-	manifest, err := os.ReadFile(filepath.Join(root, "deploy", "podproc.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := len(generic(t, out)), len(generic(t, manifest)); got != want {
-		t.Errorf("got %d objects, want %d", got, want)
-	}
 }

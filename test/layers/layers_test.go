@@ -141,10 +141,10 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// tracked lists the files that git knows or would know.
+// tracked lists the files that git knows.
 func tracked(t *testing.T) []string {
 	t.Helper()
-	cmd := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	cmd := exec.Command("git", "ls-files", "-z", "--cached")
 	cmd.Dir, cmd.Stderr = root, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -124,20 +124,61 @@ func (k *killed) left() (list []string) {
 	return list
 }
 
-// gone waits until nothing is left. Two seconds are promised, and asked for
-// if the machine was not busy with other things.
-func (k *killed) gone(since time.Time) {
+// gone waits until nothing is left, for which two seconds are promised.
+func (k *killed) gone(w *stopwatch) {
 	k.t.Helper()
-	busy := hostBusy(k.t)
 	eventually(k.t, "nothing is left", func() bool {
 		left := k.left()
-		if len(left) > 0 && time.Since(since) > patience/2 {
-			k.t.Fatalf("after %s there is left: %q", time.Since(since), left)
+		if len(left) > 0 && time.Since(w.start) > patience/2 {
+			k.t.Fatalf("after %s there is left: %q", time.Since(w.start), left)
 		}
 		return len(left) == 0
 	})
-	if took := time.Since(since); took > 2*time.Second && hostBusy(k.t)-busy < took/2 {
-		k.t.Errorf("something was left for %s", took)
+	w.promised("nothing is left", 2*time.Second)
+}
+
+// stopwatch measures what is promised within a time of a machine that is not
+// busy with other things.
+type stopwatch struct {
+	t     *testing.T
+	start time.Time
+	busy  time.Duration // the machine, at the start
+	stop  chan struct{}
+	worst chan time.Duration
+}
+
+// startWatch starts one; promised ends it.
+func startWatch(t *testing.T) *stopwatch {
+	t.Helper()
+	w := &stopwatch{t, time.Now(), hostBusy(t), make(chan struct{}), make(chan time.Duration, 1)}
+	go func() {
+		for most := time.Duration(0); ; {
+			start := time.Now()
+			select {
+			case <-w.stop:
+				w.worst <- most
+				return
+			case <-time.After(time.Millisecond):
+				most = max(most, time.Since(start)-time.Millisecond)
+			}
+		}
+	}()
+	return w
+}
+
+// late ends w, and returns by how much a sleeper was woken up late at most.
+func (w *stopwatch) late() time.Duration {
+	close(w.stop)
+	return <-w.worst
+}
+
+// promised judges that what has come to pass was promised within a time.
+func (w *stopwatch) promised(what string, within time.Duration) {
+	w.t.Helper()
+	took, busy, late := time.Since(w.start), hostBusy(w.t)-w.busy, w.late()
+	w.t.Logf("%s after %s (processes woken up to %s late)", what, took.Round(time.Millisecond), late.Round(time.Millisecond))
+	if took > within+10*late && busy < took/2 {
+		w.t.Errorf("%s after %s, promised are %s", what, took, within)
 	}
 }
 
@@ -171,12 +212,12 @@ func TestKill(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %s", name, flags[0]), func(t *testing.T) {
 				k := startKilled(t, flags, script)
 				time.Sleep(200 * time.Millisecond)
-				since := time.Now()
+				w := startWatch(t)
 				if err := k.cmd.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
 				_ = k.cmd.Wait()
-				k.gone(since)
+				k.gone(w)
 			})
 		}
 	}
@@ -226,8 +267,8 @@ func TestSweep(t *testing.T) {
 	if !slices.ContainsFunc(scopes(), func(path string) bool { return filepath.Base(path) == used.scope }) {
 		t.Error("the cgroup of a container that runs was removed")
 	}
-	since := time.Now()
+	w := startWatch(t)
 	_ = used.cmd.Process.Signal(syscall.SIGKILL)
 	_ = used.cmd.Wait()
-	used.gone(since)
+	used.gone(w)
 }

@@ -89,7 +89,7 @@ func TestLoadavg(t *testing.T) {
 		}
 		// Its agent may have been about to run in any sample, where the machine
 		// lets it wait for a CPU.
-		if got, most := rest.average[i], min(decayed(0, 1, m, until-from+1), second.average[i]/2); got > most+0.02 {
+		if got, most := rest.average[i], min(decayed(0, 2, m, until-from+1), second.average[i]/2); got > most+0.02 {
 			t.Errorf("%d-minute average of an idle container is %.2f", m, got)
 		}
 	}

@@ -135,8 +135,8 @@ func testMain(m *testing.M) (code int, err error) {
 }
 
 // startServer starts podproc-node and waits until its files can be read.
-func startServer(dir string) (*process, error) {
-	p := &process{cmd: exec.Command(podprocNode, "serve", "--mount", dir)}
+func startServer(dir string, flags ...string) (*process, error) {
+	p := &process{cmd: exec.Command(podprocNode, append([]string{"serve", "--mount", dir}, flags...)...)}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // should the tests be killed
 	out, err := p.start()
 	if err != nil {

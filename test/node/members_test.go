@@ -149,6 +149,7 @@ func (m *team) containAll() {
 type tally struct {
 	Reads   int64         // that told the truth
 	Failed  int64         // that got an error
+	Slow    int64         // of them, in a file that was opened more than 200 ms before
 	Wrong   int64         // that told something else
 	Longest time.Duration // of a read
 	Late    time.Duration // by which a sleeping process was woken up
@@ -196,10 +197,12 @@ func (m *team) sum(before []tally) (s tally) {
 		if i < len(before) {
 			v.Reads -= before[i].Reads
 			v.Failed -= before[i].Failed
+			v.Slow -= before[i].Slow
 			v.Wrong -= before[i].Wrong
 		}
 		s.Reads += v.Reads
 		s.Failed += v.Failed
+		s.Slow += v.Slow
 		s.Wrong += v.Wrong
 		s.Longest = max(s.Longest, v.Longest)
 		s.Late = max(s.Late, v.Late)
@@ -288,7 +291,7 @@ func readers(args []string) error {
 type readerTally struct {
 	want []byte
 
-	reads, failed, wrong, longest, late atomic.Int64
+	reads, failed, slow, wrong, longest, late atomic.Int64
 
 	mu     sync.Mutex
 	sample string
@@ -297,7 +300,8 @@ type readerTally struct {
 func (r *readerTally) tally() tally {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return tally{r.reads.Load(), r.failed.Load(), r.wrong.Load(), time.Duration(r.longest.Load()), time.Duration(r.late.Load()), r.sample}
+	failed := r.failed.Load() // before slow, which is raised first
+	return tally{r.reads.Load(), failed, r.slow.Load(), r.wrong.Load(), time.Duration(r.longest.Load()), time.Duration(r.late.Load()), r.sample}
 }
 
 func raise(v *atomic.Int64, to int64) {
@@ -345,6 +349,9 @@ func (r *readerTally) loop(stat, keep bool) {
 		case errors.Is(err, errWrong):
 			r.note(&r.wrong, err)
 		case err != nil:
+			if !keep && time.Since(start) > 200*time.Millisecond {
+				r.slow.Add(1)
+			}
 			r.note(&r.failed, fmt.Errorf("%s: %w", path, err))
 		default:
 			r.reads.Add(1)

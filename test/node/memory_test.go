@@ -228,7 +228,10 @@ func TestNodeWide(t *testing.T) {
 	filler := newContainer(t, "--cgroup-parent", parent)
 	file := filepath.Join(disk(t), "file")
 	// Clean pages: dirty ones are not there to be had at once.
-	filler.sh(fmt.Sprintf("dd if=/dev/zero of=%s bs=1M count=200 2>/dev/null; sync %[1]s; cat %[1]s >/dev/null", file))
+	for i := range 4 { // a disk may be slow
+		filler.sh(fmt.Sprintf("dd if=/dev/zero of=%s bs=1M count=50 seek=%d conv=notrunc 2>/dev/null; sync %[1]s", file, 50*i))
+	}
+	filler.sh(fmt.Sprintf("cat %s >/dev/null", file))
 	eventually(t, "Available of a small idle container near its limit while others fill the node's with page cache", func() bool {
 		m := idle.meminfo()
 		return m["MemTotal"] == 64<<10 && m["MemAvailable"] > 48<<10 && m["MemFree"] > 32<<10

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -95,7 +96,20 @@ func TestTools(t *testing.T) {
 
 // TestPieces: however a file is cut into reads, the pieces are of one snapshot.
 func TestPieces(t *testing.T) {
-	c := newContainer(t, "--memory", "256Mi", "--cpus", "1")
+	// Snapshots that live longer than a file is read byte by byte, on a slow
+	// machine.
+	dir := filepath.Join(t.TempDir(), "fs")
+	server, err := startServer(dir, "--freshness", "2s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.signal(unix.SIGTERM)
+		if err := server.wait(patience); err != nil {
+			t.Error(err)
+		}
+	})
+	c := newContainer(t, "--fs", dir, "--memory", "256Mi", "--cpus", "1")
 	defer c.burn(1)()
 	for _, file := range files {
 		c.helper("pieces", file)

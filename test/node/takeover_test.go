@@ -276,9 +276,9 @@ func TestBothKilled(t *testing.T) {
 		standby.signal(unix.SIGKILL)
 		active.kill()
 		standby.kill()
-		busy, since := hostBusy(t), time.Now()
+		w := startWatch(t)
 		active = m.start("ready")
-		m.right(since, busy)
+		m.right(w)
 		standby = m.start("joined", "--standby")
 		before := m.tallies()
 		m.more(50)
@@ -295,9 +295,9 @@ func TestBothKilled(t *testing.T) {
 	}
 }
 
-// right waits until all containers see themselves. Two seconds are promised,
-// and asked for if the machine was not busy with other things.
-func (m *team) right(since time.Time, busy time.Duration) {
+// right waits until all containers see themselves, for which two seconds are
+// promised.
+func (m *team) right(w *stopwatch) {
 	m.t.Helper()
 	for i, c := range m.containers {
 		eventually(m.t, "a container sees itself again", func() bool {
@@ -305,11 +305,7 @@ func (m *team) right(since time.Time, busy time.Duration) {
 			return err == nil && strings.HasPrefix(a.Out, fmt.Sprintf("MemTotal:%15d kB\n", teamTotal(i)))
 		})
 	}
-	took := time.Since(since)
-	m.t.Logf("%d containers are right %s after the start", len(m.containers), took.Round(time.Millisecond))
-	if took > 2*time.Second && hostBusy(m.t)-busy < took/2 {
-		m.t.Errorf("repair took %s", took)
-	}
+	w.promised(fmt.Sprintf("%d containers are right", len(m.containers)), 2*time.Second)
 }
 
 // TestRelease: without podproc a container sees the kernel's files, and
@@ -350,10 +346,10 @@ func TestRelease(t *testing.T) {
 	if got := late.meminfo()["MemTotal"]; got != host {
 		t.Errorf("a container that starts while podproc is away has MemTotal %d, the machine %d", got, host)
 	}
-	busy, since := hostBusy(t), time.Now()
+	w := startWatch(t)
 	m.start("ready")
 	m.containers, m.status = []*container{late}, nil
-	m.right(since, busy)
+	m.right(w)
 	m.tidy()
 }
 
@@ -364,9 +360,8 @@ func TestLastOne(t *testing.T) {
 	active := m.start("ready", "--grace", "300ms")
 	m.containAll()
 	host := hostTotal(t)
-	for range times(2, 20) {
+	for i := range times(2, 20) {
 		m.more(5)
-		before := m.tallies()
 		active.signal(unix.SIGTERM)
 		active.ended()
 		for i, c := range m.containers {
@@ -374,14 +369,16 @@ func TestLastOne(t *testing.T) {
 				t.Errorf("container %d has MemTotal %d while nobody serves, the machine %d", i, got, host)
 			}
 		}
-		// A held descriptor fails once, when the connection ends.
-		held := int64(len(m.containers) * teamReaders / 2)
-		if s := m.sum(before); s.Failed > held {
-			t.Errorf("%d reads failed, but only %d descriptors were held: %s", s.Failed, held, s.Sample)
+		// A held descriptor fails once, when the connection ends: maybe in the
+		// next round only. So does one of a reader that had no CPU for as long as
+		// podproc serves on, from when it opened the file.
+		held := int64(len(m.containers) * teamReaders / 2 * (i + 1))
+		if s := m.sum(nil); s.Failed-s.Slow > held {
+			t.Errorf("%d reads failed, but only %d descriptors were held: %s", s.Failed-s.Slow, held, s.Sample)
 		}
-		busy, since := hostBusy(t), time.Now()
+		w := startWatch(t)
 		active = m.start("ready", "--grace", "300ms")
-		m.right(since, busy)
+		m.right(w)
 		m.tidy()
 	}
 	s := m.sum(nil)

@@ -4,6 +4,7 @@
 package nodes
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,9 @@ func helm(c *fixture) {
 	}
 	helm := func(args ...string) string {
 		c.t.Helper()
+		if args[0] == "install" || args[0] == "upgrade" {
+			args = append(args, fmt.Sprint("--set=webhook.timeoutSeconds=", webhookTimeout))
+		}
 		cmd := c.In(c.ctx(), append([]string{program, "--namespace=podproc"}, args...)...)
 		cmd.Env = append(os.Environ(), "HOME="+c.Dir)
 		out, err := cmd.CombinedOutput()

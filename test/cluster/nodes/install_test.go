@@ -55,9 +55,16 @@ func (c *fixture) installed() {
 	for _, workload := range []string{"daemonset/podproc-node", "daemonset/podproc-standby", "deployment/podproc-webhook"} {
 		c.rollout(workload, "podproc")
 	}
-	if got := c.kubectl("get", "daemonset", "podproc-node", "-n", "podproc", "-o", "jsonpath={.status.numberReady}"); got != "2" {
-		c.t.Errorf("podproc-node is ready on %s nodes, want 2", got)
-	}
+	c.eventually("podproc-node is ready on two nodes", func() (bool, string) {
+		got := c.kubectl("get", "daemonset", "podproc-node", "-n", "podproc", "-o", "jsonpath={.status.numberReady}")
+		return got == "2", got
+	})
+	c.asked()
+}
+
+// asked waits until the API server asks the webhook.
+func (c *fixture) asked() {
+	c.t.Helper()
 	c.eventually("the API server asks the webhook", func() (bool, string) {
 		out := c.apply(pod("probe", "default", "", `annotations: {podproc.io/inject: "true"}`, ""), "apply", "--dry-run=server", "-o", "yaml", "-f", "-")
 		return strings.Contains(out, "/run/podproc/fs/proc/meminfo"), out
@@ -74,6 +81,23 @@ func installAgain(c *fixture) {
 	if diff := cmp.Diff(before, c.objects()); diff != "" {
 		c.t.Errorf("applying the manifest again has changed something (-before +after):\n%s", diff)
 	}
+	c.patient()
+}
+
+// patience of the API server with the webhook, in seconds. It is 3 as shipped,
+// after which pods start without podproc: that would be a test of the machine.
+const webhookTimeout = 30
+
+// patient has the API server wait for the webhook.
+func (c *fixture) patient() {
+	c.t.Helper()
+	names := c.kubectl("get", "mutatingwebhookconfiguration", "podproc", "-o", "jsonpath={.webhooks[*].name}")
+	var changes []string
+	for i := range strings.Fields(names) {
+		changes = append(changes, fmt.Sprintf(`{"op": "replace", "path": "/webhooks/%d/timeoutSeconds", "value": %d}`, i, webhookTimeout))
+	}
+	c.kubectl("patch", "mutatingwebhookconfiguration", "podproc", "--type=json", "--patch=["+strings.Join(changes, ",")+"]")
+	c.asked()
 }
 
 // objects is all that podproc's manifests made, but for what always changes.

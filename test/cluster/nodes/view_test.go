@@ -41,8 +41,12 @@ echo java-blind=$(jvm -XX:-UseContainerSupport)
 // lookAsked looks at what is served on request, too: of a container that has
 // just been started, on a node that is older and does much.
 const lookAsked = `
-awk '{ print "uptime=" ($1 < 60 ? "its own" : $1) }' /proc/uptime
-awk '{ print "loadavg=" ($1 < 0.5 && NF == 5 ? "its own" : $0) }' /proc/loadavg
+awk '
+	FILENAME == "/proc/1/stat" { first = $22 / 100 }
+	FILENAME == "/proc/self/stat" { age = $22 / 100 - first }
+	FILENAME == "/proc/uptime" { print "uptime=" ($1 < age + 30 ? "its own" : $1 " of " age) }
+	FILENAME == "/proc/loadavg" { print "loadavg=" ($1 < 0.2 + 2 * (1 - exp(-(age + 5) / 60)) && NF == 5 ? "its own" : $0) }
+	' /proc/1/stat /proc/self/stat /proc/uptime /proc/loadavg
 cat /proc/diskstats > /dev/null && echo diskstats=read
 ` + look
 

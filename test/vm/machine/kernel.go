@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // kernel is Debian's kernel, unpacked.
@@ -46,30 +47,28 @@ func fetchKernel(ctx context.Context, dir string) (*kernel, error) {
 }
 
 func downloadKernel(ctx context.Context, dir, unpacked string) error {
-	name, err := kernelPackage(ctx)
-	if err != nil || name == "" { // package lists missing
-		if _, err := output(ctx, "", "apt-get", "update", "-qq"); err != nil {
-			return err
-		}
-		if name, err = kernelPackage(ctx); err != nil {
-			return err
-		}
-	}
 	tmp, err := os.MkdirTemp(dir, "kernel-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if _, err := output(ctx, tmp, "apt-get", "download", "-qq", name); err != nil {
-		if _, err := output(ctx, "", "apt-get", "update", "-qq"); err != nil { // lists too old
-			return err
+	var name string
+	// Package lists may be missing or too old, apt busy by itself, and a
+	// connection lost.
+	for _, pause := range []time.Duration{0, 0, 20 * time.Second, time.Minute, 2 * time.Minute} {
+		time.Sleep(pause)
+		if name, err = kernelPackage(ctx); err == nil {
+			_, err = output(ctx, tmp, "apt-get", "download", "-qq", "-o", "Acquire::Retries=5", name)
 		}
-		if name, err = kernelPackage(ctx); err != nil {
-			return err
+		if err == nil {
+			break
 		}
-		if _, err := output(ctx, tmp, "apt-get", "download", "-qq", name); err != nil {
-			return err
+		if _, updated := output(ctx, "", "apt-get", "update", "-qq", "-o", "Acquire::Retries=5"); updated != nil {
+			err = errors.Join(err, updated)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	packages, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
 	if err != nil || len(packages) != 1 {

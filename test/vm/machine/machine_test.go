@@ -60,7 +60,7 @@ func TestCPIO(t *testing.T) {
 // TestRun boots the machine: output and exit status of each job come back, a
 // hung job is ended and the next one runs.
 func TestRun(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	m := Machine{
 		Image:   Image{Packages: []string{"busybox-static"}},
@@ -72,7 +72,7 @@ func TestRun(t *testing.T) {
 		return wire.Job{Dir: wire.Payload, Args: []string{"/bin/busybox", "sh", "-c", script}, Limit: time.Minute}
 	}
 	hung := shell("echo before; exec busybox sleep 1000")
-	hung.Limit = 2 * time.Second
+	hung.Limit = 10 * time.Second
 	jobs := []wire.Job{
 		shell("busybox cat greeting /sys/fs/cgroup/cgroup.controllers; exit 3"),
 		hung,
@@ -114,10 +114,10 @@ func TestRunHung(t *testing.T) {
 		Image: Image{Packages: []string{"busybox-static"}},
 		Cache: cache,
 	}
-	limited, stop := context.WithTimeout(t.Context(), 8*time.Minute)
+	limited, stop := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(limited)
-	hang := wire.Job{Args: []string{"/bin/busybox", "sh", "-c", "echo on the console > /dev/console; echo up; exec busybox sleep 1000"}}
+	hang := wire.Job{Args: []string{"/bin/busybox", "sh", "-c", "echo on the console > /dev/console; busybox sleep 3; echo up; exec busybox sleep 1000"}}
 	err := m.Run(ctx, []wire.Job{hang}, func(ev wire.Event) {
 		if bytes.Contains(ev.Output, []byte("up\n")) {
 			cancel(errors.New("hung"))

@@ -44,7 +44,7 @@ func (n Node) run() error {
 		n.keep("kube-apiserver", apiserver(n)...)
 	}
 	n.keep("containerd", "containerd", "--config", n.file("containerd.toml"))
-	if err := wait("containerd", time.Minute, "ctr", "version"); err != nil {
+	if err := wait("containerd", 5*time.Minute, "ctr", "version"); err != nil {
 		return err
 	}
 	for _, image := range n.Images {

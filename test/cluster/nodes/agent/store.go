@@ -47,7 +47,7 @@ func (s Store) make() error {
 	if err := containerd.Start(); err != nil {
 		return err
 	}
-	err := wait("containerd", time.Minute, "ctr", "version")
+	err := wait("containerd", 5*time.Minute, "ctr", "version")
 	for _, image := range s.Images {
 		if err != nil {
 			break
