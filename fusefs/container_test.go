@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,9 +36,13 @@ func newContainer(t testing.TB, limit uint64) *container {
 	name := fmt.Sprintf("podproc-fusefs%d-%d.scope", os.Getpid(), containers)
 	c := &container{t: t}
 	for _, controller := range []string{"memory", "cpu", "cpuacct"} {
-		c.dirs = append(c.dirs, filepath.Join(root, controller, name))
+		// Those that are mounted together have links to where they are.
+		dir, err := filepath.EvalSymlinks(filepath.Join(root, controller))
+		if dir = filepath.Join(dir, name); err == nil && !slices.Contains(c.dirs, dir) {
+			c.dirs = append(c.dirs, dir)
+		}
 	}
-	if _, err := os.Stat(root + "/memory"); err != nil {
+	if len(c.dirs) == 0 {
 		c.dirs = []string{filepath.Join(root, name)}
 		if err := os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory +cpu"), 0); err != nil {
 			t.Fatal(err)
