@@ -46,6 +46,33 @@ func TestCertManager(t *testing.T) {
 	e.appliedAgain(t, first)
 	last := e.renewals(t, &bring, first)
 	e.expires(t, &bring, last)
+	e.removed(t)
+}
+
+// removed: what the manifest has made goes with it, and what cert-manager has
+// made of that.
+func (e *env) removed(t *testing.T) {
+	t.Helper()
+	for _, r := range e.replicas {
+		r.Kill()
+	}
+	e.kubectl(t, e.manifest, "delete", "--wait=false", "-f", "-")
+	eventually(t, "nothing of podproc is left", func(ctx ctx) error {
+		for _, args := range [][]string{
+			{"clusterroles,clusterrolebindings,mutatingwebhookconfigurations", "-l", "app.kubernetes.io/name=podproc"},
+			{"namespaces", namespace, "--ignore-not-found"},
+			{"roles,rolebindings,secrets,issuers.cert-manager.io,certificates.cert-manager.io", "-n", namespace},
+		} {
+			out, _, err := e.Kubectl(ctx, "", append([]string{"get", "-o", "name"}, args...)...)
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				return fmt.Errorf("left are %s", strings.ReplaceAll(out, "\n", " "))
+			}
+		}
+		return nil
+	})
 }
 
 // appliedAgain: a second install changes neither caBundle nor certificate.
