@@ -70,8 +70,13 @@ type account struct {
 
 const readerMemory = 168 << 10 // KiB
 
-// pauses between reads: node2 has other things to do, too.
-var pauses = map[string]string{"node1": "0.01", "node2": "0.05"}
+// pauseOn is the time between reads: node2 has other things to do, too.
+func pauseOn(node string) string {
+	if node == "node2" && !soak {
+		return "0.05"
+	}
+	return "0.01"
+}
 
 // startReaders starts a reader on each node.
 func (c *fixture) startReaders() {
@@ -82,7 +87,7 @@ func (c *fixture) startReaders() {
 	c.asked()
 	made := ""
 	for _, node := range nodeNames {
-		spec := fmt.Sprintf(`containers: [{name: app, image: %q, command: [python3, -c, %q, %q], resources: {%s}}]`, Tools, reader, pauses[node], small("memory: 168Mi, cpu: 500m"))
+		spec := fmt.Sprintf(`containers: [{name: app, image: %q, command: [python3, -c, %q, %q], resources: {%s}}]`, Tools, reader, pauseOn(node), small("memory: 168Mi, cpu: 500m"))
 		made += pod("reader-"+node, "default", node, inject, spec)
 	}
 	c.apply(made, "apply", "-f", "-")
