@@ -84,6 +84,18 @@ func exclusive(c *fixture, node string) {
 	c.kubectl("delete", "pod", name, "--now", "--timeout="+patience.String())
 }
 
+// shared: the CPU that was another pod's alone is everybody's again, as soon as
+// the kubelet has seen that it is free (it looks every ten seconds, and would
+// keep it over a reboot before).
+func shared(c *fixture, node, want string) {
+	name := "burstable-" + node
+	got := c.exec(name, "app", "default", `for i in {1..600}; do [ "$(cat /sys/devices/system/cpu/online)" = `+want+` ] && break; sleep 0.5; done
+cat /sys/devices/system/cpu/online`)
+	if strings.TrimSpace(got) != want {
+		c.t.Errorf("%s has the CPUs %q, want %s", name, got, want)
+	}
+}
+
 // debug: a container added by kubectl debug sees the files where its pod does.
 func debug(c *fixture, node string) {
 	name := "resize-" + node

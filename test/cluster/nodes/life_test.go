@@ -50,9 +50,10 @@ func life(c *fixture, node string) {
 		}
 	}
 	c.t.Run("exclusive CPUs", func(t *testing.T) { exclusive(&fixture{c.Cluster, t}, node) })
+	burstable := all[slices.IndexFunc(all, func(s scene) bool { return s.name == "burstable" })]
+	c.t.Run("no more exclusive CPUs", func(t *testing.T) { shared(&fixture{c.Cluster, t}, node, burstable.want["app"]["online"]) })
 	if node == "node2" {
-		i := slices.IndexFunc(all, func(s scene) bool { return s.name == "burstable" })
-		c.t.Run("reboot", func(t *testing.T) { reboot(&fixture{c.Cluster, t}, all[i]) })
+		c.t.Run("reboot", func(t *testing.T) { reboot(&fixture{c.Cluster, t}, burstable) })
 	}
 	c.forget("burstable-" + node)
 }
