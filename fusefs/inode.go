@@ -65,6 +65,20 @@ func (fs *FS) inodeLocked(n *node, id uint64) *inode {
 	return i
 }
 
+// remove takes i out of the table, and from whom it belonged to. Its caller
+// holds mu.
+func (fs *FS) remove(i *inode) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(fs.inodes, i.id)
+	i.seenBy(nil)
+	if i.owner != nil {
+		fs.owned--
+		i.owner.inodes.Add(-1)
+		i.owner.used.Store(int64(sinceBoot()))
+	}
+}
+
 // claim returns whom i shows to thread tid, and whether that is settled. It
 // gives i an owner if it has none and settle is true.
 //
@@ -105,7 +119,7 @@ func (fs *FS) claim(i *inode, tid uint32, settle bool) (c *container, settled bo
 	}
 	fs.own(i, c)
 	fs.Stats.Owned.Add(1)
-	fs.record(recordOwner(i.id, i.owner))
+	fs.record(recordInode(kindOwner, i.id, i.owner))
 	return i.owner, true, nil
 }
 
@@ -157,7 +171,7 @@ func (fs *FS) hint(i *inode, tid uint32) {
 	defer i.mu.Unlock()
 	if i.owner == nil && i.hint != c {
 		i.seenBy(c)
-		fs.record(recordHint(i.id, c))
+		fs.record(recordInode(kindHint, i.id, c))
 	}
 }
 

@@ -25,12 +25,9 @@ const (
 	kindGone     = 'g' // boundary: nothing is known of it any more
 )
 
-func recordOwner(id uint64, c *container) []byte {
-	return appendString(binary.AppendUvarint([]byte{kindOwner}, id), c.name)
-}
-
-func recordHint(id uint64, c *container) []byte {
-	return appendString(binary.AppendUvarint([]byte{kindHint}, id), c.name)
+// recordInode is a record of kindOwner or kindHint.
+func recordInode(kind byte, id uint64, c *container) []byte {
+	return appendString(binary.AppendUvarint([]byte{kind}, id), c.name)
 }
 
 func recordForget(id uint64) []byte {
@@ -109,20 +106,6 @@ func (fs *FS) applyForget(id uint64) {
 	}
 }
 
-// remove takes i out of the table, and from whom it belonged to. Its caller
-// holds mu.
-func (fs *FS) remove(i *inode) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(fs.inodes, i.id)
-	i.seenBy(nil)
-	if i.owner != nil {
-		fs.owned--
-		i.owner.inodes.Add(-1)
-		i.owner.used.Store(int64(sinceBoot()))
-	}
-}
-
 // applyGone forgets a container. Its cgroups need not exist any more: mostly
 // that is why it is gone.
 func (fs *FS) applyGone(boundary string, r *reader) error {
@@ -196,9 +179,9 @@ func (fs *FS) Records(yield func(record []byte)) {
 		i.mu.Lock()
 		switch {
 		case i.owner != nil:
-			yield(recordOwner(i.id, i.owner))
+			yield(recordInode(kindOwner, i.id, i.owner))
 		case i.hint != nil:
-			yield(recordHint(i.id, i.hint))
+			yield(recordInode(kindHint, i.id, i.hint))
 		}
 		i.mu.Unlock()
 	}

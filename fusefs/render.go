@@ -128,16 +128,16 @@ func (fs *FS) renderCounters(f *procfile.File, c *container, look bool, cg *cgro
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if look && c.counters == nil {
-		v.container.Counters = new(procfile.Counters)
-		v.container.Counters.Advance(now, birth, v.container.CPUs, &v.cpuTime)
+	counters, begun := c.counters, c.counters != nil
+	if !begun {
+		counters = new(procfile.Counters)
+	}
+	counters.Advance(now, birth, v.container.CPUs, &v.cpuTime)
+	v.container.Counters = counters
+	if look && !begun {
 		return f.Render(dst, host, &v.container), nil
 	}
-	if c.counters == nil {
-		c.counters = new(procfile.Counters)
-	}
-	c.counters.Advance(now, birth, v.container.CPUs, &v.cpuTime)
-	v.container.Counters = c.counters
+	c.counters = counters
 	if v.record, err = c.appendCounters(v.record[:0]); err != nil {
 		return dst, err
 	}

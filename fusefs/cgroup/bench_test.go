@@ -20,9 +20,8 @@ func kernelPod(t testing.TB, change func(*Config)) (*FS, *Container) {
 	newGroup(t, testRoot+"/kubepods/burstable", limits(-1, -1, 100000))
 	newGroup(t, testRoot+podPath, limits(512*mib, 150000, 100000))
 	g := newGroup(t, testRoot+path1, limits(256*mib, 100000, 100000))
-	proc := startChild(t, "wait", 0)
-	g.add(proc.pid())
-	return fs, openOf(t, fs, proc.pid())
+	_, c := g.openWaiting(fs)
+	return fs, c
 }
 
 // reads are all reads of a container, into values that are used again.

@@ -98,9 +98,7 @@ func TestKernelDisks(t *testing.T) {
 			}
 		}
 	}
-	proc := startChild(t, "wait", 0)
-	g.add(proc.pid())
-	c := openOf(t, fs, proc.pid())
+	_, c := g.openWaiting(fs)
 	var v view.Disks
 	if err := c.Disks(&v); err != nil {
 		t.Fatal(err)

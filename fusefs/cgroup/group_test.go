@@ -180,6 +180,15 @@ func openOf(t testing.TB, fs *FS, pid int) *Container {
 	return c
 }
 
+// openWaiting starts a process in g that waits, and opens the container that it
+// makes.
+func (g *group) openWaiting(fs *FS) (*child, *Container) {
+	g.t.Helper()
+	proc := startChild(g.t, "wait", 0)
+	g.add(proc.pid())
+	return proc, openOf(g.t, fs, proc.pid())
+}
+
 func readNumber(t testing.TB, path string) uint64 {
 	t.Helper()
 	b, err := os.ReadFile(path)

@@ -22,9 +22,7 @@ func TestKernelRemoved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fs := kernelFS(t, nil)
 			g := newGroup(t, testRoot+"/"+hexA, limits(64*mib, 50000, 100000))
-			proc := startChild(t, "wait", 0)
-			g.add(proc.pid())
-			c := openOf(t, fs, proc.pid())
+			proc, c := g.openWaiting(fs)
 			var m view.Memory
 			var cpu view.CPU
 			var used view.CPUTime
@@ -129,9 +127,7 @@ func readUntilGone(c *Container, started chan<- struct{}) error {
 func TestKernelControllerComesBack(t *testing.T) {
 	fs := kernelFS(t, nil)
 	g := newGroup(t, testRoot+"/"+hexA, limits(64*mib, 50000, 100000))
-	proc := startChild(t, "wait", 0)
-	g.add(proc.pid())
-	c := openOf(t, fs, proc.pid())
+	proc, c := g.openWaiting(fs)
 	var m view.Memory
 	want := func(limit view.Limit) {
 		t.Helper()

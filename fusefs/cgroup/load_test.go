@@ -122,9 +122,7 @@ func TestVisible(t *testing.T) {
 func TestKernelLoad(t *testing.T) {
 	fs := kernelFS(t, nil)
 	g := newGroup(t, testRoot+"/"+hexA, limits(64*mib, -1, 100000))
-	idle := startChild(t, "wait", 0)
-	g.add(idle.pid())
-	c := openOf(t, fs, idle.pid())
+	idle, c := g.openWaiting(fs)
 	var v view.Load
 	if err := eventually(func() error {
 		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", idle.pid()))

@@ -61,9 +61,7 @@ func TestPressure(t *testing.T) {
 func TestKernelPressure(t *testing.T) {
 	fs := kernelFS(t, nil)
 	g := newGroup(t, testRoot+"/"+hexA, limits(64*mib, 50000, 100000))
-	proc := startChild(t, "wait", 0)
-	g.add(proc.pid())
-	c := openOf(t, fs, proc.pid())
+	_, c := g.openWaiting(fs)
 	for r, name := range []string{"cpu.pressure", "io.pressure", "memory.pressure"} {
 		var v view.Pressure
 		err := c.Pressure(&v, view.Resource(r))
